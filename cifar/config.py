@@ -1,0 +1,137 @@
+"""The typed schema of the configuration and the checks of its values; the defaults are in `conf/`.
+
+Importing this registers the schema with Hydra, so that a misspelt key or a value of the wrong type fails while the
+configuration is composed, for a sweep before its first job starts. `check` holds what types cannot say. Nothing
+here imports torch: a mistake is answered in a second.
+"""
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from cifar.errors import UserError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+# What cannot change a run's numbers does not enter its hash.
+NOT_HASHED = (("tracker",), ("log_every",), ("data", "root"), ("data", "source", "root"), ("data", "source", "mirrors"))
+
+
+@dataclass
+class Data:
+    """What every data set has; `source` builds the one that was chosen."""
+
+    source: dict[str, Any] = MISSING
+    num_classes: int = MISSING
+    mean: list[float] = MISSING
+    std: list[float] = MISSING
+    root: str = MISSING
+    shuffle: bool = MISSING
+    limit: int | None = MISSING
+    val_size: int = MISSING
+
+
+@dataclass
+class Device:
+    """Where and how the arithmetic is done."""
+
+    name: str = MISSING
+    precision: str = MISSING
+    channels_last: bool | None = MISSING
+    compile: bool = MISSING
+    threads: int | None = MISSING
+
+
+@dataclass
+class Config:
+    """The whole configuration. A group typed `dict` is checked by the constructor that its `_target_` names."""
+
+    lr: float = MISSING
+    epochs: int = MISSING
+    batch_size: int = MISSING
+    eval_batch_size: int = MISSING
+    seed: int = MISSING
+    init_from: str | None = MISSING
+    label_smoothing: float = MISSING
+    log_every: int = MISSING
+    model: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
+    schedule: dict[str, Any] = MISSING
+    data: Data = field(default_factory=Data)
+    augment: dict[str, Any] = MISSING
+    device: Device = field(default_factory=Device)
+    tracker: dict[str, Any] = MISSING
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+POSITIVE: Rule = ("1 or more", lambda value: value >= 1)
+NOT_NEGATIVE: Rule = ("0 or more", lambda value: value >= 0)
+
+# What types cannot say: what a key takes, in words, and whether a value is that.
+RULES: dict[str, Rule] = {
+    "lr": ("a positive number, such as 0.01", lambda value: 0 < value < math.inf),
+    "epochs": ("a whole number of epochs, 0 to evaluate only", lambda value: value >= 0),
+    "batch_size": POSITIVE,
+    "eval_batch_size": POSITIVE,
+    "seed": NOT_NEGATIVE,
+    "label_smoothing": ("a number from 0 to less than 1", lambda value: 0 <= value < 1),
+    "log_every": ("a number of steps, 1 or more", lambda value: value >= 1),
+    "data.limit": ("a number of images, 1 or more, or null for all", lambda value: value is None or value >= 1),
+    "data.val_size": ("a number of training images, 0 or more", lambda value: value >= 0),
+    "data.num_classes": POSITIVE,
+    "data.mean": ("three numbers", lambda value: len(value) == 3),
+    "data.std": ("three positive numbers", lambda value: len(value) == 3 and min(value) > 0),
+    "device.name": ("one of " + ", ".join(DEVICES), lambda value: value in DEVICES),
+    "device.precision": ("one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
+    "device.threads": ("1 or more, or null for torch's default", lambda value: value is None or value >= 1),
+}
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise `UserError` for the first key that the schema lacks or value that no run could use."""
+    for prefix, node, schema in (("", cfg, Config), ("data.", cfg.data, Data), ("device.", cfg.device, Device)):
+        known = [entry.name for entry in fields(schema)]
+        if unknown := [str(key) for key in node if key not in known]:
+            raise unknown_key(prefix + unknown[0], known)
+    for key, (allowed, is_good) in RULES.items():
+        value = OmegaConf.select(cfg, key, throw_on_missing=True)
+        if not is_good(value):
+            raise UserError(f"{key}={value} is not possible: it takes {allowed}.")
+
+
+def unknown_key(key: str, known: list[str]) -> UserError:
+    """Return the error for a key (with dots) that is none of the `known` ones beside it."""
+    parent, _, name = key.rpartition(".")
+    guesses = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {guesses[0]!r}?" if guesses else ""
+    return UserError(f"There is no key {key!r}.{hint} {parent or 'The configuration'} has: {', '.join(sorted(known))}.")
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain Python values, every interpolation replaced."""
+    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def config_hash(resolved: dict[str, Any]) -> str:
+    """Return 16 hexadecimal digits that are equal exactly when all that can change a run's numbers is."""
+    hashed = json.loads(json.dumps(resolved))
+    for *parents, key in NOT_HASHED:
+        node = hashed
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(key, None)
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,63 @@
+"""Batches from images that already lie on the training device: order, augmentation, normalisation, no workers."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar.data.augment import Augment, Unchanged
+
+
+class Loader:
+    """Yield normalised batches, `len(loader)` an epoch; the last may be smaller.
+
+    `images` is uint8 (N, C, H, W) and `labels` int64 (N,), both on the training device; `mean` and `std` are per
+    channel, for pixels as fractions of 255. An epoch's order and augmentation depend on `seed` and the epoch's number
+    alone: they are the same on every device, and `epoch(number, start)` begins anywhere.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Augment | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        channels_last: bool = False,
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.augment = augment or Unchanged()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.mean = torch.tensor(mean, device=images.device).view(1, -1, 1, 1)
+        self.std = torch.tensor(std, device=images.device).view(1, -1, 1, 1)
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs, float32 (B, C, H, W), and labels, (B,), from the epoch's batch `start` on."""
+        num_images, device = len(self.images), self.images.device
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, number))
+        order = torch.randperm(num_images, generator=generator) if self.shuffle else torch.arange(num_images)
+        choices = self.augment.draw(num_images, generator).to(device)
+        order = order.to(device)
+        for first in range(start * self.batch_size, num_images, self.batch_size):
+            batch = slice(first, first + self.batch_size)
+            images = self.augment.apply(self.images[order[batch]], choices[batch])
+            yield self.normalise(images), self.labels[order[batch]]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return (images / 255 - mean) / std, rounded as torchvision's ToTensor and Normalize round it."""
+        inputs = images.to(torch.float32, memory_format=self.memory_format)
+        return inputs.div_(255).sub_(self.mean).div_(self.std)
+
+
+def derive_seed(seed: int, epoch: int) -> int:
+    """Return a seed for torch that is independent for every `seed` and `epoch` (numpy's SeedSequence)."""
+    return int(np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1, np.uint64)[0])

@@ -1,0 +1,192 @@
+"""Data sets as uint8 tensors: `python run.py data=cifar10`, `data=digits`, `data=random`.
+
+A source checks its arguments when it is built and reads, downloads or makes its images in `load`.
+"""
+
+import hashlib
+import http.client
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cifar.data.splits import stratified_split
+from cifar.errors import UserError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training and test images, uint8 (N, 3, H, W), their labels, int64 (N,), and the classes' names."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: list[str]
+
+
+class Source(Protocol):
+    """What the experiment asks of a data set."""
+
+    def load(self) -> Images:
+        """Return the images, on the CPU."""
+
+
+@dataclass(frozen=True)
+class CIFAR10:
+    """CIFAR-10's python batches under `root`, downloaded from the first of `mirrors` that delivers if absent."""
+
+    root: str
+    mirrors: Sequence[str]
+
+    def load(self) -> Images:
+        """Return the verified images; raise `UserError` naming the file that is missing, damaged or unwritable."""
+        from torchvision import datasets  # three seconds, so only when used
+
+        batches = datasets.CIFAR10
+        folder = Path(self.root) / batches.base_folder
+        try:
+            if not folder.exists():
+                download(Path(self.root), batches.filename, batches.tgz_md5, self.mirrors)
+            train, test = batches(self.root, train=True), batches(self.root, train=False)
+        except RuntimeError as error:  # torchvision's integrity check, which does not say which file it was
+            files = dict([*batches.train_list, *batches.test_list, (batches.meta["filename"], batches.meta["md5"])])
+            raise UserError(describe_damage(folder, files)) from error
+        except OSError as error:
+            raise UserError(f"CIFAR-10 in {self.root} can't be read or written: {error}.\n{WAYS_OUT}") from error
+        return Images(
+            train_images=torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(),
+            train_labels=torch.tensor(train.targets),
+            test_images=torch.from_numpy(test.data).permute(0, 3, 1, 2).contiguous(),
+            test_labels=torch.tensor(test.targets),
+            class_names=list(train.classes),
+        )
+
+
+WAYS_OUT = (
+    "Ways on: set CIFAR10_ROOT (or data.root) to a folder that holds cifar-10-batches-py, "
+    "name another mirror with 'data.source.mirrors=[URL]', or use data=digits, which needs no download."
+)
+
+
+def describe_damage(folder: Path, files: dict[str, str]) -> str:
+    """Return a message that names the first of `files` (name to md5) that is missing in `folder` or altered."""
+    for name, md5 in files.items():
+        path = folder / name
+        if not path.is_file():
+            problem = f"{path} is missing"
+        elif (found := file_md5(path)) != md5:
+            problem = f"{path} is damaged: {path.stat().st_size:,} bytes with md5 {found}, but it should be {md5}"
+        else:
+            continue
+        return f"{problem}.\nMove {folder} away to download it again. {WAYS_OUT}"
+    return f"{folder} can't be read.\n{WAYS_OUT}"
+
+
+def file_md5(path: Path) -> str:
+    """Return the file's md5 in hexadecimal."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def download(root: Path, filename: str, md5: str, mirrors: Sequence[str]) -> None:
+    """Fetch the archive from the first mirror that delivers it intact and unpack it in `root`.
+
+    An archive that somebody put into `root` is tried first. Nothing appears under its final name before it is
+    complete and verified. Raises `UserError` with every mirror's failure if none delivers.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    if (root / filename).is_file():
+        mirrors = [(root / filename).resolve().as_uri(), *mirrors]
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
+        archive = Path(temporary) / filename
+        failures = []
+        for url in mirrors:
+            try:
+                fetch(url, archive)
+            except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a URL
+                failures.append(f"{url}: {error}")
+                continue
+            if (found := file_md5(archive)) == md5:
+                break
+            failures.append(f"{url}: {archive.stat().st_size:,} bytes with md5 {found}, but it should be {md5}")
+        else:
+            tried = "\n  ".join(failures) or "data.source.mirrors is empty"
+            raise UserError(f"{root / filename} can't be downloaded:\n  {tried}\n{WAYS_OUT}")
+        unpacked = Path(temporary) / "unpacked"
+        with tarfile.open(archive) as tar:
+            tar.extractall(unpacked, filter="data")
+        for entry in unpacked.iterdir():
+            if not (root / entry.name).exists():  # another process may have been faster
+                entry.rename(root / entry.name)
+
+
+def fetch(url: str, path: Path) -> None:
+    """Copy what `url` delivers to `path`, with a progress bar; raise `OSError` when it fails or stalls for 30 s."""
+    with urllib.request.urlopen(url, timeout=30) as response, path.open("wb") as file:
+        total = int(response.headers.get("Content-Length", 0)) or None
+        with tqdm(desc=f"Downloading {url}", total=total, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+            while chunk := response.read(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
+
+
+@dataclass(frozen=True)
+class Digits:
+    """scikit-learn's 1,797 handwritten digits, each pixel enlarged to 4×4 and repeated for three channels."""
+
+    test_size: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.test_size <= 1700:
+            raise UserError(f"data.source.test_size={self.test_size!r} is not possible: it takes 1 to 1700 images.")
+
+    def load(self) -> Images:
+        """Return the images; the test set is the same stratified choice every time."""
+        from sklearn.datasets import load_digits  # a second, so only when used
+
+        pixels, labels = load_digits(return_X_y=True)  # (1797, 64), 0 … 16
+        images = torch.from_numpy(pixels).view(-1, 1, 8, 8).mul(255 / 16).round().to(torch.uint8)
+        images = images.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3).expand(-1, 3, -1, -1).contiguous()
+        targets = torch.from_numpy(labels).to(torch.int64)
+        train, test = stratified_split(targets, self.test_size, seed=0)
+        return Images(images[train], targets[train], images[test], targets[test], [str(digit) for digit in range(10)])
+
+
+@dataclass(frozen=True)
+class RandomImages:
+    """Uniform noise, 3×32×32, with labels that take every class in turn."""
+
+    num_train: int
+    num_test: int
+    num_classes: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for key in ("num_train", "num_test", "num_classes"):
+            if getattr(self, key) < 1:
+                raise UserError(f"data.source.{key}={getattr(self, key)!r} is not possible: it takes 1 or more.")
+
+    def load(self) -> Images:
+        """Return the images; they depend on the sizes and `seed` alone."""
+        generator = torch.Generator().manual_seed(self.seed)
+        num_images = self.num_train + self.num_test
+        images = torch.randint(0, 256, (num_images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        labels = torch.arange(num_images) % self.num_classes
+        return Images(
+            images[: self.num_train],
+            labels[: self.num_train],
+            images[self.num_train :],
+            labels[self.num_train :],
+            [str(label) for label in range(self.num_classes)],
+        )

@@ -1,0 +1,73 @@
+"""Choose the device and how it computes: `python run.py device=cuda device.precision=fp32 device.threads=8`."""
+
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cifar.errors import UserError
+
+DEFAULT_THREADS = torch.get_num_threads()  # before any run changed it
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device with the arithmetic that a run uses on it."""
+
+    torch_device: torch.device
+    precision: str  # fp32 or bf16
+    channels_last: bool
+    compile: bool
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Return the layout of activations and convolution weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which forward and loss are computed."""
+        return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def hardware_name(self) -> str:
+        """Return the model of the GPU or processor."""
+        return torch.cuda.get_device_name() if self.torch_device.type == "cuda" else processor_name()
+
+    def describe(self) -> str:
+        """Return the device and its arithmetic in a few words."""
+        threads = f", {torch.get_num_threads()} threads" if self.torch_device.type == "cpu" else ""
+        return f"{self.torch_device.type} ({self.hardware_name()}{threads}, {self.precision})"
+
+
+def set_up_device(name: str, precision: str, channels_last: bool | None, compile: bool, threads: int | None) -> Device:
+    """Return the device called `name`, and set the number of CPU threads for the whole process.
+
+    "auto" and None take the choice described in conf/device/auto.yaml. Raises `UserError` if there is no such device.
+    """
+    torch.set_num_threads(threads or DEFAULT_THREADS)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in available.items() if is_there)
+    if not available[name]:
+        others = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise UserError(
+            f"device={name} is not possible: torch {torch.__version__} finds none here. There is: auto, {others}."
+        )
+    return Device(
+        torch_device=torch.device(name),
+        precision=("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision,
+        channels_last=name == "cuda" if channels_last is None else channels_last,
+        compile=compile,
+    )
+
+
+def processor_name() -> str:
+    """Return the processor's model as the system calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,84 @@
+"""Learning-rate schedules: `python run.py schedule=cosine schedule.warmup_epochs=0.5`.
+
+A schedule turns epochs into steps once and then maps a step, counted from 0, to a factor on the learning rate. It
+keeps no state, so a resumed run needs only its step.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cifar.errors import UserError
+
+Factor = Callable[[int], float]
+
+
+class Schedule(Protocol):
+    """What the trainer asks of a schedule."""
+
+    def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
+        """Return the factor on the learning rate as a function of the step in 0 … total_steps - 1."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Keep the learning rate."""
+
+    def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
+        """Return the factor 1."""
+        return lambda step: 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiply the learning rate by `factor` every `every_epochs` epochs."""
+
+    every_epochs: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not self.every_epochs > 0:
+            raise UserError(f"schedule.every_epochs={self.every_epochs!r} is not possible: it takes a positive number.")
+        if not self.factor > 0:
+            raise UserError(f"schedule.factor={self.factor!r} is not possible: it takes a positive number.")
+
+    def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
+        """Return factor ** (number of whole periods before the step); a period has at least one step."""
+        period_steps = max(1, round(self.every_epochs * steps_per_epoch))
+        return lambda step: self.factor ** (step // period_steps)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Rise linearly for `warmup_epochs`, then fall along half a cosine (Loshchilov & Hutter, arXiv:1608.03983).
+
+    The first step of W warm-up steps has the factor 1/W and the last 1. The first step after them has 1, and the
+    step after the run's last one would have `final_factor`.
+    """
+
+    warmup_epochs: float = 0.0
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.warmup_epochs >= 0:
+            raise UserError(f"schedule.warmup_epochs={self.warmup_epochs!r} is not possible: it takes 0 or more.")
+        if not 0 <= self.final_factor <= 1:
+            raise UserError(f"schedule.final_factor={self.final_factor!r} is not possible: it takes 0 to 1.")
+
+    def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
+        """Return the factor; raise `UserError` if the warm-up is longer than the run."""
+        warmup_steps = round(self.warmup_epochs * steps_per_epoch)
+        if warmup_steps > total_steps:
+            raise UserError(
+                f"schedule.warmup_epochs={self.warmup_epochs!r} is {warmup_steps} steps, "
+                f"but the whole run has {total_steps}: shorten it or raise epochs."
+            )
+
+        def factor(step: int) -> float:
+            if step < warmup_steps:
+                return (step + 1) / warmup_steps
+            progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)  # 0 … 1
+            return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+
+        return factor

@@ -1,0 +1,16 @@
+"""Train and evaluate one configuration, or with -m many: python run.py model=resnet50 lr=0.01."""
+
+import hydra
+from omegaconf import DictConfig
+
+from cifar import cli
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float:
+    """Run one job."""
+    return cli.job(cfg)
+
+
+if __name__ == "__main__":
+    cli.start(main)
