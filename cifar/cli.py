@@ -23,7 +23,7 @@ from cifar.run_folder import write_json
 
 
 def start(main: Callable[[], Any]) -> None:
-    """Call Hydra's `main`; a mistake of the user ends in one message and exit code 1, Ctrl-C in exit code 130.
+    """Call Hydra's `main`; what the user can mend ends in one message and exit code 1, Ctrl-C in exit code 130.
 
     With the environment variable HYDRA_FULL_ERROR=1 the traceback is shown all the same.
     """
@@ -34,7 +34,7 @@ def start(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if show_tracebacks:
             raise
         sys.exit(explain(error))

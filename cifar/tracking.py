@@ -26,6 +26,7 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.start = path, perf_counter()
+        path.touch()
 
     def log(self, metrics: dict[str, float], step: int, epoch: int) -> None:
         """Append `metrics`, known after `step` steps, in or at the end of the `epoch`-th epoch (from 1)."""
@@ -89,13 +90,15 @@ class WandbTracker(NoTracker):
     def __enter__(self) -> "WandbTracker":
         import wandb  # a second, so only when used
 
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry complains when offline
         mode, reason = self.choose_mode()
         try:
             self.run = self.init(mode)
         except wandb.errors.Error as error:
+            message = "the server refused the run: " + " ".join(str(error).split())
             if self.mode == "online":
-                raise UserError(f"tracker.mode=online: Weights & Biases refused the run: {error}") from error
-            mode, reason = "offline", f"the server refused the run: {error}"
+                raise UserError(f"tracker.mode=online is not possible: {message}") from error
+            mode, reason = "offline", message
             self.run = self.init(mode)
         self.run.__enter__()
         if mode == "online":
@@ -133,14 +136,15 @@ class WandbTracker(NoTracker):
         """Start the run; a run of an earlier job that was left open is finished first."""
         import wandb
 
-        Path(self.dir).mkdir(parents=True, exist_ok=True)
+        folder = Path(self.dir).resolve()  # wandb's own process may have another working folder
+        folder.mkdir(parents=True, exist_ok=True)
         return wandb.init(
             project=self.project,
             entity=self.entity,
             name=self.info.name,
             group=self.info.group,
             config=self.info.config,
-            dir=self.dir,
+            dir=str(folder),
             mode=mode,  # type: ignore[arg-type]  # wandb checks WANDB_MODE itself
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off", init_timeout=self.timeout_seconds),

@@ -1,0 +1,97 @@
+"""What several test modules share: composed configurations, the command line, and the real data."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+import cifar.config  # registers the schema
+
+ROOT = Path(__file__).parent.parent
+assert cifar.config is not None
+
+# A run of a second: eight steps of a tiny model on noise.
+TINY = [
+    "model._target_=tests.tiny_model.tiny",
+    "data=random",
+    "data.source.num_train=80",
+    "data.source.num_test=30",
+    "batch_size=10",
+    "eval_batch_size=20",
+    "device=cpu",
+    "log_every=2",
+]
+QUIET = [*TINY, "tracker=none"]
+
+Compose = Callable[..., DictConfig]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep the user's W&B settings and the number of threads out of the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", os.devnull)
+    yield
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(name="compose")
+def _compose() -> Iterator[Compose]:
+    """Return a function from overrides to the composed configuration."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield lambda *overrides: compose("config", overrides=list(overrides))
+
+
+@pytest.fixture(name="command")
+def _command(tmp_path: Path) -> Command:
+    """Return a function that calls run.py in `tmp_path` with arguments and returns what came out."""
+
+    def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return command
+
+
+@pytest.fixture(name="cifar10_root", scope="session")
+def _cifar10_root() -> str:
+    """Return the folder with the real CIFAR-10, or skip the test."""
+    root = os.environ.get("CIFAR10_ROOT")
+    if not root:
+        pytest.skip("CIFAR10_ROOT is not set")
+    return str(Path(root).resolve())
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly that the tests on real data did not run."""
+    if not os.environ.get("CIFAR10_ROOT"):
+        terminalreporter.section("REAL-DATA TESTS WERE SKIPPED", sep="!", red=True, bold=True)
+        terminalreporter.line("Set CIFAR10_ROOT to a folder that holds cifar-10-batches-py to run them.")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the objects of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return a run's summary.json."""
+    summary = json.loads((folder / "summary.json").read_text())
+    assert isinstance(summary, dict)
+    return summary

@@ -1,0 +1,87 @@
+"""Augmentation against torchvision's transforms, image by image and in distribution."""
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from cifar.data.augment import CropFlip, Unchanged
+from cifar.errors import UserError
+
+
+def noise(num_images: int, height: int = 32, width: int = 32) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num_images, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize(("height", "width", "padding"), [(32, 32, 4), (32, 32, 0), (8, 12, 3)])
+def test_every_choice_is_torchvisions_pad_crop_and_flip(height: int, width: int, padding: int) -> None:
+    places = range(2 * padding + 1)
+    choices = torch.tensor([[top, left, flip] for top in places for left in places for flip in (0, 1)])
+    images = noise(len(choices), height, width)
+    augmented = CropFlip(padding).apply(images, choices)
+    for image, result, (top, left, flip) in zip(images, augmented, choices.tolist(), strict=True):
+        expected = functional.crop(functional.pad(image, [padding]), top, left, height, width)
+        assert torch.equal(result, functional.hflip(expected) if flip else expected)
+    assert augmented.dtype == torch.uint8
+    assert augmented.is_contiguous(memory_format=torch.channels_last)
+
+
+def read_choice(image: Tensor) -> tuple[int, int, int]:
+    """Return top, left and flip of an augmented image whose pixels were all different."""
+    rows, columns = image[0, 16].tolist(), image[1, :, 16].tolist()
+    flip = int(rows[15] > rows[16])
+    return columns[16] - 12, (rows[16] - 12) if not flip else (rows[15] - 12), flip
+
+
+def coordinates() -> Tensor:
+    """Return an image (3, 32, 32) whose first channel is a pixel's column and whose second is its row."""
+    axis = torch.arange(32, dtype=torch.uint8)
+    return torch.stack([axis.expand(32, 32), axis[:, None].expand(32, 32), torch.zeros(32, 32, dtype=torch.uint8)])
+
+
+def frequencies(images: Tensor) -> Tensor:
+    """Return how often each of the 9 · 9 · 2 choices occurs among augmented coordinate images (N, 3, 32, 32)."""
+    counts = torch.zeros(9, 9, 2)
+    for image in images:
+        counts[read_choice(image)] += 1
+    return counts.flatten() / len(images)
+
+
+def test_distribution_is_torchvisions() -> None:
+    torch.manual_seed(0)
+    num_images = 16_200  # 100 for each choice, so the standard error of a cell is a tenth of it
+    theirs = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()])
+    batch = coordinates().expand(num_images, 3, 32, 32)
+    augment = CropFlip(padding=4)
+    ours = augment.apply(batch, augment.draw(num_images, torch.Generator().manual_seed(0)))
+    reference = torch.stack([theirs(coordinates()) for _ in range(num_images)])
+    for observed in (frequencies(ours), frequencies(reference)):
+        chi_square = num_images * ((observed - 1 / 162) ** 2 * 162).sum().item()
+        assert 161 - 5 * 18 < chi_square < 161 + 5 * 18  # mean and five standard deviations for 161 degrees of freedom
+
+
+def test_images_of_a_batch_have_choices_of_their_own() -> None:
+    choices = CropFlip(padding=4).draw(50_000, torch.Generator().manual_seed(1)).double()
+    correlation = torch.corrcoef(torch.cat([choices[:-1], choices[1:]], dim=1).T)  # with the next image as well
+    assert (correlation - torch.eye(6)).abs().max() < 0.03
+    assert not torch.equal(choices[:100], CropFlip(padding=4).draw(100, torch.Generator().manual_seed(2)).double())
+
+
+def test_without_flip_nothing_is_flipped() -> None:
+    choices = CropFlip(padding=4, flip=False).draw(1000, torch.Generator().manual_seed(0))
+    assert choices[:, 2].sum() == 0
+    assert choices[:, :2].unique().tolist() == list(range(9))
+
+
+def test_unchanged_returns_the_images() -> None:
+    images = noise(3)
+    choices = Unchanged().draw(3, torch.Generator())
+    assert choices.shape == (3, 0)
+    assert Unchanged().apply(images, choices) is images
+
+
+def test_a_negative_padding_is_refused() -> None:
+    with pytest.raises(UserError, match=r"augment\.padding=-1 "):
+        CropFlip(padding=-1)

@@ -1,0 +1,158 @@
+"""run.py as a user meets it: messages, exit codes, sweeps with a failed job, Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import QUIET, ROOT, TINY, Command, read_metrics, read_summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["lrr=0.1"], ["There is no key 'lrr'. Did you mean 'lr'?", "batch_size"]),
+        (["optimizer.momentun=0.9", "optimizer=sgd"], ["'optimizer.momentun'. Did you mean 'momentum'?"]),
+        (["+data.lmit=3"], ["'data.lmit'. Did you mean 'limit'?"]),
+        (["model=resnet51"], ["model=resnet51 is not possible: there is resnet50, vgg16."]),
+        (["experiment=nope"], ["experiment=nope is not possible: there is", "report_resnet50"]),
+        (["lr=abc"], ["lr: Value 'abc'", "It takes a positive number"]),
+        (["lr=null"], ["lr: ", "It takes a positive number"]),
+        (["lr=-1"], ["lr=-1.0 is not possible: it takes a positive number"]),
+        (["batch_size=0"], ["batch_size=0 is not possible: it takes 1 or more"]),
+        (["epochs=-1"], ["epochs=-1 is not possible: it takes a whole number of epochs"]),
+        (["data.shuffle=maybe"], ["data.shuffle: Value 'maybe' is not a valid bool"]),
+        (["device=cuda"], ["device=cuda is not possible", "There is: auto, cpu"]),
+        (["-m", "lr=0.1,abc"], ["lr: Value 'abc'"]),
+        (["lr"], ["Error parsing override 'lr'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and "=" in value[0] else None,
+)
+def test_a_mistake_ends_in_one_message(
+    tmp_path: Path, command: Command, arguments: list[str], messages: list[str]
+) -> None:
+    start = time.perf_counter()
+    result = command(*arguments, CUDA_VISIBLE_DEVICES="")
+    seconds = time.perf_counter() - start
+    assert result.returncode == 1
+    assert all(message in result.stderr for message in messages), result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("Error executing job")]
+    assert len(lines) <= 3
+    assert not result.stdout
+    assert seconds < 20  # about one second, four where torch must be imported; never the time to read data
+    assert not [*tmp_path.rglob("checkpoint.pt")]
+
+
+def test_hydra_full_error_shows_the_traceback(command: Command) -> None:
+    result = command("lr=-1", HYDRA_FULL_ERROR="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "UserError: lr=-1.0" in result.stderr
+
+
+def test_help_shows_groups_values_and_examples(command: Command) -> None:
+    result = command("--help")
+    assert result.returncode == 0
+    for word in ("model: resnet50, vgg16", "optimizer: adam, adamw, sgd", "python run.py -m lr=", "data.val_size=0",
+                 "label_smoothing", "init_from"):  # fmt: skip
+        assert word in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert "schema" not in result.stdout
+
+
+def test_a_piped_run_prints_the_reports_lines_and_nothing_else(tmp_path: Path, command: Command) -> None:
+    result = command(*TINY, "tracker=none", "log_every=4", "epochs=2")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    (folder,) = tmp_path.glob("outputs/*/*")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("Sequential with 330 parameters on cpu (")
+    assert [line.rpartition(" ")[0] for line in lines[1:5]] == [
+        "Epoch [1/2], Step [4/8] Loss:",
+        "Epoch [1/2], Step [8/8] Loss:",
+        "Epoch [2/2], Step [4/8] Loss:",
+        "Epoch [2/2], Step [8/8] Loss:",
+    ]
+    accuracy = read_summary(folder)["test_accuracy"]
+    assert lines[5:] == [
+        f"Accuracy of the model on the test images: {100 * accuracy:.2f} %",
+        f"Results: {folder.relative_to(tmp_path)}",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".hydra", "checkpoint.pt", "metrics.jsonl", "run.log", "summary.json",
+    ]  # fmt: skip
+    log = (folder / "run.log").read_text()
+    assert "[cifar.trainer][INFO] Epoch [1/2], Step [4/8] Loss: " in log
+    assert f"Accuracy of the model on the test images: {100 * accuracy:.2f} %" in log
+
+
+def test_the_same_command_twice_gives_bit_identical_losses(tmp_path: Path, command: Command) -> None:
+    results = []
+    for number in range(2):
+        folder = tmp_path / f"run{number}"
+        assert command(*QUIET, "data.val_size=20", "epochs=2", f"hydra.run.dir={folder}").returncode == 0
+        lines = read_metrics(folder)
+        for line in lines:
+            del line["time_seconds"]
+            line.pop("train/images_per_second", None)
+        results.append(lines)
+    assert results[0] == results[1]
+
+
+def test_a_failed_job_is_reported_at_once_and_the_others_go_on(tmp_path: Path, command: Command) -> None:
+    result = command("-m", *QUIET, "lr=0.1,-1,0.01")
+    assert result.returncode == 1
+    (sweep,) = tmp_path.glob("multirun/*/*")
+    assert [read_summary(sweep / str(number))["status"] for number in range(3)] == ["completed", "failed", "completed"]
+    assert read_summary(sweep / "1")["error"].startswith("lr=-1.0 is not possible")
+    report = result.stdout.index("Job 1 failed: lr=-1.0 is not possible")
+    assert result.stdout.index("#1") < report < result.stdout.index("#2")
+    assert "lr=-1.0 is not possible" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert (sweep / "multirun.yaml").is_file()
+
+
+def test_a_sweep_of_good_jobs_ends_well(tmp_path: Path, command: Command) -> None:
+    result = command("-m", *QUIET, "seed=range(0,2)")
+    assert result.returncode == 0, result.stderr
+    (sweep,) = tmp_path.glob("multirun/*/*")
+    assert [read_summary(sweep / str(number))["seed"] for number in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_ctrl_c_ends_the_command_with_130_and_a_truthful_summary(tmp_path: Path, sweep: bool) -> None:
+    arguments = ["-m", "lr=0.1,0.01"] if sweep else []
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments, *QUIET, "epochs=1000000"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Epoch [2/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "Interrupted."
+    summaries = [*tmp_path.rglob("summary.json")]
+    assert len(summaries) == 1  # the sweep's second job was never started
+    summary = read_summary(summaries[0].parent)
+    assert summary["status"] == "interrupted"
+    assert summary["steps"] >= 8
+
+
+def test_a_folder_that_cant_be_written_is_one_message(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "outputs").write_text("a file where the folder should be")
+    result = command(*QUIET)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "outputs" in result.stderr

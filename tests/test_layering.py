@@ -1,0 +1,73 @@
+"""The architecture: imports only go down, and the configuration stops at experiment.py."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# A module may import from the layers before its own.
+LAYERS = [
+    {"errors"},
+    {"models.resnet", "models.vgg", "data.augment", "data.splits", "data.sources", "schedules", "device", "run_folder"},
+    {"data.loader", "checkpoint", "tracking"},
+    {"trainer"},
+    {"config"},
+    {"experiment"},
+    {"cli"},
+]
+ALLOWED_BESIDE = {("data.sources", "data.splits")}  # within a layer
+MAY_IMPORT_HYDRA = {"config", "experiment", "cli"}
+PACKAGE = ROOT / "cifar"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the full names of all modules that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def test_every_module_has_a_layer() -> None:
+    assert set().union(*LAYERS) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_only_go_down(module: str) -> None:
+    (layer,) = [number for number, modules in enumerate(LAYERS) if module in modules]
+    below = set().union(*LAYERS[:layer]) | {target for source, target in ALLOWED_BESIDE if source == module}
+    own = {name.removeprefix("cifar.") for name in imports(MODULES[module]) if name.startswith("cifar.")}
+    assert own <= below
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_the_configuration_stops_at_the_experiment(module: str) -> None:
+    roots = {name.partition(".")[0] for name in imports(MODULES[module])}
+    assert module in MAY_IMPORT_HYDRA or not roots & {"hydra", "omegaconf"}
+
+
+def test_init_files_are_empty_and_run_py_is_short() -> None:
+    assert not [path for path in PACKAGE.rglob("__init__.py") if path.read_text()]
+    assert len((ROOT / "run.py").read_text().splitlines()) <= 20
+
+
+@pytest.mark.parametrize("module", ["cli", "config", "errors", "run_folder"])
+def test_what_answers_mistakes_does_not_import_torch(module: str) -> None:
+    top_level = {
+        name.partition(".")[0]
+        for node in ast.parse(MODULES[module].read_text()).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    assert not top_level & {"torch", "torchvision", "wandb", "sklearn", "numpy"}

@@ -1,0 +1,101 @@
+"""Both models on real batches, the constants, and a hand-written loop as the reference for the framework's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+
+from cifar.data.sources import CIFAR10
+from cifar.experiment import build_loaders, build_parts, build_trainer
+from cifar.models.resnet import resnet50
+from cifar.models.vgg import vgg16
+from cifar.tracking import RunInfo
+from tests.conftest import Compose, read_metrics
+
+REPORT_MEAN, REPORT_STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
+
+
+def test_per_pixel_mean_and_std(cifar10_root: str, compose: Compose) -> None:
+    pixels = CIFAR10(cifar10_root, []).load().train_images.double().div(255)
+    data = compose("data=cifar10").data
+    assert [round(value, 4) for value in pixels.mean((0, 2, 3)).tolist()] == list(data.mean)
+    assert [round(value, 4) for value in pixels.std((0, 2, 3)).tolist()] == list(data.std)
+
+
+def test_the_reports_std_is_a_mean_of_per_image_stds(cifar10_root: str, compose: Compose) -> None:
+    pixels = CIFAR10(cifar10_root, []).load().train_images.float().div(255)
+    per_image = pixels.flatten(2).std(dim=2, correction=0).mean(dim=0)
+    assert per_image.tolist() == pytest.approx(REPORT_STD, abs=2e-4)
+    for experiment in ("report_resnet50", "report_vgg16"):
+        data = compose(f"experiment={experiment}").data
+        assert (list(data.mean), list(data.std)) == (REPORT_MEAN, REPORT_STD)
+
+
+def test_images_are_torchvisions(cifar10_root: str) -> None:
+    images = CIFAR10(cifar10_root, []).load()
+    reference = datasets.CIFAR10(cifar10_root, train=False)
+    assert images.train_images.shape == (50_000, 3, 32, 32)
+    assert torch.bincount(images.train_labels).tolist() == [5000] * 10
+    assert torch.equal(images.test_images.permute(0, 2, 3, 1), torch.from_numpy(reference.data))
+    assert images.test_labels.tolist() == reference.targets
+    assert images.class_names == reference.classes
+
+
+def plain_losses(
+    root: str, build: Callable[[], nn.Module], make_optimizer: Callable[..., optim.Optimizer], num_steps: int
+) -> list[float]:
+    """Return the losses of the loop that everybody writes, on the first images in their order."""
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(REPORT_MEAN, REPORT_STD)])
+    dataset = Subset(datasets.CIFAR10(root, train=True, transform=transform), range(20 * num_steps))
+    torch.manual_seed(0)
+    model = build()
+    optimizer = make_optimizer(model.parameters())
+    losses = []
+    model.train()
+    own_generator = torch.Generator()  # else the DataLoader takes a number from the global one, which dropout uses
+    for inputs, labels in DataLoader(dataset, batch_size=20, shuffle=False, generator=own_generator):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("experiment", "build", "overrides", "make_optimizer"),
+    [
+        ("report_resnet50", resnet50, [], lambda parameters: optim.Adam(parameters, lr=0.001)),
+        (
+            "report_vgg16",
+            vgg16,
+            ["optimizer=sgd", "lr=0.05"],
+            lambda parameters: optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        ),
+    ],
+)
+def test_twenty_steps_equal_a_hand_written_loop(
+    cifar10_root: str,
+    tmp_path: Path,
+    compose: Compose,
+    experiment: str,
+    build: Callable[[], nn.Module],
+    overrides: list[str],
+    make_optimizer: Callable[..., optim.Optimizer],
+) -> None:
+    cfg = compose(
+        f"experiment={experiment}", "augment=none", "data.shuffle=false", f"data.root={cifar10_root}", "device=cpu",
+        "data.limit=400", "batch_size=20", "log_every=1", "tracker=none", "epochs=1", *overrides,
+    )  # fmt: skip
+    expected = plain_losses(cifar10_root, build, make_optimizer, num_steps=20)
+    info = RunInfo("run", None, {})
+    parts = build_parts(cfg, info)
+    build_trainer(cfg, parts, build_loaders(cfg, parts), tmp_path, info).fit()
+    losses = [line["train/loss"] for line in read_metrics(tmp_path) if "train/loss" in line]
+    assert len(losses) == 20
+    assert losses == pytest.approx(expected, abs=1e-6)
