@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar.config import RULES, check, unknown_key
 from cifar.errors import UserError, describe_end
-from cifar.run_folder import write_json
+from cifar.run_folder import refuse_used_folder, write_json
 
 
 def start(main: Callable[[], Any]) -> None:
@@ -44,6 +44,7 @@ def job(cfg: DictConfig) -> float:
     """Run one job of a Hydra command in the folder that Hydra made for it."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    refuse_used_folder(folder)
     try:
         check(cfg)
     except UserError as error:

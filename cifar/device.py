@@ -36,7 +36,8 @@ class Device:
 
     def describe(self) -> str:
         """Return the device and its arithmetic in a few words."""
-        threads = f", {torch.get_num_threads()} threads" if self.torch_device.type == "cpu" else ""
+        num_threads = torch.get_num_threads()
+        threads = f", {num_threads} thread{'s' if num_threads > 1 else ''}" if self.torch_device.type == "cpu" else ""
         return f"{self.torch_device.type} ({self.hardware_name()}{threads}, {self.precision})"
 
 

@@ -10,6 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from cifar.errors import UserError
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """Raise `UserError` if the folder holds a run, which another one would overwrite."""
+    if any((folder / name).exists() for name in ("metrics.jsonl", "checkpoint.pt", "summary.json")):
+        raise UserError(
+            f"{folder} already holds a run. Start the new one a second later, or with another hydra.run.dir."
+        )
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it.

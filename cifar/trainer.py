@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -22,6 +22,7 @@ from cifar.schedules import Schedule
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
+Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W) and labels (B,)
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,7 @@ class Trainer:
         num_steps, start = len(self.train_loader), perf_counter()
         title = f"Epoch [{self.epoch + 1}/{self.epochs}]"
         epoch, window = Tally(), Tally()
-        bar = tqdm(
-            self.train_loader.epoch(self.epoch),
-            desc=title,
-            total=num_steps,
-            unit="step",
-            leave=False,
-            dynamic_ncols=True,
-            disable=None,  # no bar where the output is not a terminal
-        )
+        bar = progress_bar(self.train_loader.epoch(self.epoch), title, num_steps)
         with logging_redirect_tqdm(), bar:
             for index, (inputs, labels) in enumerate(bar, start=1):
                 lr = self.set_lr()
@@ -161,7 +154,7 @@ class Trainer:
         self.model.eval()
         loss = torch.zeros((), device=self.device.torch_device)
         predictions = []
-        for inputs, labels in loader.epoch(0):
+        for inputs, labels in progress_bar(loader.epoch(0), "Evaluating", len(loader)):
             with self.device.autocast():
                 logits = self.model(inputs)
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
@@ -195,6 +188,11 @@ class Trainer:
             "epoch": self.epoch,
             "rng": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
         }
+
+
+def progress_bar(batches: Iterable[Batch], title: str, num_batches: int) -> "tqdm[Batch]":
+    """Return the batches behind a bar that vanishes at the end and is not shown where stderr is not a terminal."""
+    return tqdm(batches, desc=title, total=num_batches, unit="step", leave=False, dynamic_ncols=True, disable=None)
 
 
 class Tally:

@@ -71,7 +71,7 @@ def test_a_piped_run_prints_the_reports_lines_and_nothing_else(tmp_path: Path, c
     assert result.stderr == ""
     (folder,) = tmp_path.glob("outputs/*/*")
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("Sequential with 330 parameters on cpu (")
+    assert lines[0].startswith("tiny with 330 parameters on cpu (")
     assert [line.rpartition(" ")[0] for line in lines[1:5]] == [
         "Epoch [1/2], Step [4/8] Loss:",
         "Epoch [1/2], Step [8/8] Loss:",
@@ -148,6 +148,18 @@ def test_ctrl_c_ends_the_command_with_130_and_a_truthful_summary(tmp_path: Path,
     summary = read_summary(summaries[0].parent)
     assert summary["status"] == "interrupted"
     assert summary["steps"] >= 8
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(tmp_path: Path, command: Command) -> None:
+    arguments = [*QUIET, f"hydra.run.dir={tmp_path / 'used'}"]
+    assert command(*arguments).returncode == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "used").iterdir() if path.is_file()}
+    for again in (arguments, [*arguments, "lr=-1"]):
+        result = command(*again)
+        assert result.returncode == 1
+        assert "used already holds a run" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "used").iterdir() if path.is_file()} == before
 
 
 def test_a_folder_that_cant_be_written_is_one_message(tmp_path: Path, command: Command) -> None:
