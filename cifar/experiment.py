@@ -88,10 +88,11 @@ def train_and_test(cfg: DictConfig, folder: Path, info: RunInfo, summary: dict[s
         "num_parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
     }
     loaders = build_loaders(cfg, parts)
-    name, num_val = cfg.model._target_.rpartition(".")[2], len(loaders.val.labels) if loaders.val else 0
+    num_train, num_val = len(loaders.train.labels), len(loaders.val.labels) if loaders.val else 0
     log.info(
-        f"{name} with {summary['num_parameters']:,} parameters on {parts.device.describe()}; {len(loaders.train.labels):,} "
-        f"training, {num_val:,} validation and {len(loaders.test.labels):,} test images"
+        f"{cfg.model._target_.rpartition('.')[2]} with {summary['num_parameters']:,} parameters on "
+        f"{parts.device.describe()}; {num_train:,} training, {num_val:,} validation and "
+        f"{len(loaders.test.labels):,} test images"
     )
     with parts.tracker as tracker:
         trainer = build_trainer(cfg, parts, loaders, folder, info)
