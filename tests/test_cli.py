@@ -134,13 +134,15 @@ def test_ctrl_c_ends_the_command_with_130_and_a_truthful_summary(tmp_path: Path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "Epoch [2/" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        next(line for line in process.stdout if "Epoch [2/" in line)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert errors.strip() == "Interrupted."
     summaries = [*tmp_path.rglob("summary.json")]
