@@ -27,7 +27,7 @@ class Device:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context in which forward and loss are computed."""
+        """Return the context for the forward pass."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def hardware_name(self) -> str:

@@ -126,7 +126,7 @@ class Trainer:
         """Take one optimizer step on inputs (B, C, H, W) and labels (B,); return the loss, (), and logits (B, K)."""
         with self.device.autocast():
             logits = self.forward(inputs)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
