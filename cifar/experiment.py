@@ -117,7 +117,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     torch.manual_seed(cfg.seed)
     model = create(cfg.model)
     if cfg.init_from is not None:
-        load_weights(model, Path(cfg.init_from))
+        load_weights(model, Path(cfg.init_from).expanduser())
     model.to(device.torch_device, memory_format=device.memory_format)
     return Parts(device, model, create(cfg.optimizer, model.parameters()), schedule, source, augment, tracker)
 

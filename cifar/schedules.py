@@ -69,7 +69,7 @@ class Cosine:
     def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
         """Return the factor; raise `UserError` if the warm-up is longer than the run."""
         warmup_steps = round(self.warmup_epochs * steps_per_epoch)
-        if warmup_steps > total_steps:
+        if 0 < total_steps < warmup_steps:
             raise UserError(
                 f"schedule.warmup_epochs={self.warmup_epochs!r} is {warmup_steps} steps, "
                 f"but the whole run has {total_steps}: shorten it or raise epochs."

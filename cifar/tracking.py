@@ -71,9 +71,9 @@ class NoTracker:
 class WandbTracker(NoTracker):
     """A Weights & Biases run, in `dir`/wandb when offline.
 
-    mode "auto" is the environment variable WANDB_MODE if that is set; else online if an API key is configured
-    (WANDB_API_KEY or netrc) and the server answers within `timeout_seconds`; else offline. "online" raises
-    `UserError` where "auto" goes on offline.
+    mode "auto" is online if an API key is configured (WANDB_API_KEY or netrc) and the server answers within
+    `timeout_seconds`, else offline; the environment variable WANDB_MODE can ask for offline or disabled. "online"
+    raises `UserError` where "auto" goes on offline.
     """
 
     def __init__(
@@ -117,8 +117,11 @@ class WandbTracker(NoTracker):
         """Return the mode for wandb.init, and why."""
         if self.mode == "offline":
             return "offline", "tracker.mode=offline"
-        if self.mode == "auto" and (from_environment := os.environ.get("WANDB_MODE")):
-            return from_environment, f"WANDB_MODE={from_environment}"
+        wanted = os.environ.get("WANDB_MODE", "") if self.mode == "auto" else self.mode
+        if wanted in ("offline", "disabled"):
+            return wanted, f"WANDB_MODE={wanted}"
+        if wanted not in ("", "online"):
+            raise UserError(f"WANDB_MODE={wanted} is not possible: it takes online, offline, disabled.")
         url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
         if not has_api_key(url):
             problem = "no API key; wandb login stores one"

@@ -89,4 +89,4 @@ def test_a_warm_up_longer_than_the_run_is_refused() -> None:
     with pytest.raises(UserError, match="20 steps, but the whole run has 10"):
         Cosine(warmup_epochs=2).over(total_steps=10, steps_per_epoch=10)
     assert Cosine(warmup_epochs=1).over(total_steps=10, steps_per_epoch=10)(9) == 1
-    assert Cosine().over(total_steps=0, steps_per_epoch=10) is not None  # epochs=0 evaluates only
+    assert callable(Cosine(warmup_epochs=2).over(total_steps=0, steps_per_epoch=10))  # epochs=0 evaluates only

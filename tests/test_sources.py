@@ -131,9 +131,13 @@ def test_when_every_mirror_fails_the_message_says_how_and_nothing_is_left(
         CIFAR10(str(tmp_path), []).load()
 
 
-def test_an_archive_that_lies_there_is_used(tmp_path: Path, archive: Archive) -> None:
+def test_an_archive_that_lies_there_is_used_also_below_home(
+    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(archive.content)
-    assert len(CIFAR10(str(tmp_path), []).load().train_labels) == 100
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(CIFAR10("~", []).load().train_labels) == 100
+    assert (tmp_path / "cifar-10-batches-py").is_dir()
 
 
 @pytest.mark.parametrize("fault", ["cut", "flipped", "missing"])

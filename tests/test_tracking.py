@@ -50,6 +50,7 @@ def test_metrics_file_is_one_strict_json_object_a_line_and_is_appended_to(tmp_pa
         ("offline", {"WANDB_API_KEY": "k"}, "offline"),
         ("auto", {}, "offline"),
         ("auto", {"WANDB_MODE": "disabled"}, "disabled"),
+        ("auto", {"WANDB_MODE": "online"}, "offline"),  # without a key wandb would ask for one and wait
         ("auto", {"WANDB_MODE": "offline", "WANDB_API_KEY": "k"}, "offline"),
         ("auto", {"WANDB_API_KEY": "k", "WANDB_BASE_URL": "http://127.0.0.1:1"}, "offline"),
     ],
@@ -60,6 +61,12 @@ def test_choice_of_mode(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert make_tracker(tmp_path, mode).choose_mode()[0] == expected
+
+
+def test_an_unknown_wandb_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "of")
+    with pytest.raises(UserError, match="WANDB_MODE=of is not possible"):
+        make_tracker(tmp_path).choose_mode()
 
 
 def test_online_without_key_or_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,17 +50,17 @@ class CIFAR10:
         """Return the verified images; raise `UserError` naming the file that is missing, damaged or unwritable."""
         from torchvision import datasets  # three seconds, so only when used
 
-        batches = datasets.CIFAR10
-        folder = Path(self.root) / batches.base_folder
+        batches, root = datasets.CIFAR10, Path(self.root).expanduser()
+        folder = root / batches.base_folder
         try:
             if not folder.exists():
-                download(Path(self.root), batches.filename, batches.tgz_md5, self.mirrors)
-            train, test = batches(self.root, train=True), batches(self.root, train=False)
+                download(root, batches.filename, batches.tgz_md5, self.mirrors)
+            train, test = batches(root, train=True), batches(root, train=False)
         except RuntimeError as error:  # torchvision's integrity check, which does not say which file it was
             files = dict([*batches.train_list, *batches.test_list, (batches.meta["filename"], batches.meta["md5"])])
             raise UserError(describe_damage(folder, files)) from error
         except OSError as error:
-            raise UserError(f"CIFAR-10 in {self.root} can't be read or written: {error}.\n{WAYS_OUT}") from error
+            raise UserError(f"CIFAR-10 in {root} can't be read or written: {error}.\n{WAYS_OUT}") from error
         return Images(
             train_images=torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(),
             train_labels=torch.tensor(train.targets),
