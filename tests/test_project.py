@@ -10,6 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cifar.config import check
 from tests.conftest import ROOT, Compose
 
 if sys.version_info >= (3, 11):
@@ -84,7 +85,11 @@ def test_every_command_of_the_readme_composes(compose: Compose, command: str) ->
     overrides = [word for word in shlex.split(command) if not word.startswith("-")]
     if "--cfg" in command:
         overrides.remove("job")
-    compose(*[re.sub(r"=([^\[{'\"]*?),.*", r"=\1", override) for override in overrides if "range(" not in override])
+    cfg = compose(
+        *[re.sub(r"=([^\[{'\"]*?),.*", r"=\1", override) for override in overrides if "range(" not in override]
+    )
+    check(cfg)
+    assert cfg.lr == cfg.optimizer.lr
 
 
 def test_the_map_of_the_readme_names_every_module() -> None:
