@@ -116,7 +116,6 @@ class Trainer:
                     }, self.step, self.epoch + 1)  # fmt: skip
                     epoch.include(window)
                     window = Tally()
-                if index % self.log_every == 0:
                     log.info(f"{title}, Step [{index}/{num_steps}] Loss: {epoch.loss:.4f}")
         self.train_seconds += perf_counter() - start
         self.num_images += epoch.num_images
