@@ -3,9 +3,11 @@
 Nothing here imports torch before the configuration is known to be good.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +16,156 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callbacks import LogJobReturnCallback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar.config import RULES, check, unknown_key
-from cifar.errors import UserError, describe_end
-from cifar.run_folder import refuse_used_folder, write_json
+from cifar import signals
+from cifar.config import RULES, check, config_hash, resolve, unknown_key
+from cifar.errors import DivergedError, UserError, describe_end
+from cifar.resume import AUTO, finished, place, restore, result_of
+from cifar.run_folder import holds_run, locked, put_aside, read_summary, refuse_used_folder, score, write_json
+
+log = logging.getLogger(__name__)
+
+_sweep_lock = ExitStack()
+
+
+class RefusedError(BaseException):
+    """A sweep that may not begin; no `Exception`, because Hydra goes on after those of its callbacks."""
 
 
 def start(main: Callable[[], Any]) -> None:
-    """Call Hydra's `main`; what the user can mend ends in one message and exit code 1, Ctrl-C in exit code 130.
+    """Call Hydra's `main`; what the user can mend ends in one message and exit code 1, a signal in 130 or 143.
 
     With the environment variable HYDRA_FULL_ERROR=1 the traceback is shown all the same.
     """
     show_tracebacks = "HYDRA_FULL_ERROR" in os.environ
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors here instead of printing them
+    signals.install()
     try:
-        main()
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if show_tracebacks:
+        with _sweep_lock:
+            sys.argv[1:] = place(sys.argv[1:])
+            main()
+    except KeyboardInterrupt as error:
+        leave(error)
+    except RefusedError as error:
+        sys.exit(str(error))
+    except Exception as error:
+        if signals.has_come():  # a job of another process ended with an exception of its own
+            leave(error)
+        if show_tracebacks or not isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError)):
             raise
         sys.exit(explain(error))
+
+
+def leave(error: BaseException) -> None:
+    """End the process with the exit code of the signal that asked for it."""
+    print("Interrupted.", file=sys.stderr)
+    if getattr(error, "is_hasty", False):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(signals.exit_code())
+    sys.exit(signals.exit_code())
 
 
 def job(cfg: DictConfig) -> float:
     """Run one job of a Hydra command in the folder that Hydra made for it."""
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    refuse_used_folder(folder)
+    folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
+    signals.install()  # this may be a process of the launcher's
+    if signals.has_come():
+        raise UserError("it was not started, because the sweep is stopped.")
+    logging.raiseExceptions = False  # a full disk is reported once, not by every line of run.log
+    with locked(folder):
+        try:
+            result = work(cfg, folder, is_sweep)
+        except DivergedError as error:
+            if not is_sweep:
+                raise
+            log.error(f"Job {hydra.job.num}: {error}")
+            result = score(read_summary(folder))
+        except signals.Interrupted:
+            sweep = os.path.relpath(hydra.sweep.dir)
+            command = (
+                f"python -m cifar.resume {sweep}" if is_sweep else f"python run.py resume={os.path.relpath(folder)}"
+            )
+            log.info(f"Continue with: {command}")
+            if signals.is_worker():  # the launcher would kill the other workers at once
+                raise UserError("it was interrupted.") from None
+            raise
+    if not signals.is_worker():
+        signals.check()
+    return result
+
+
+def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
+    """Begin or resume the run of a job, or return the result that it already has."""
+    hydra = HydraConfig.get()
+    is_new = not holds_run(folder)
+    if cfg.resume is None:
+        refuse_used_folder(folder)
+    if is_new:
+        save_hydra_files(cfg, folder)
     try:
         check(cfg)
     except UserError as error:
-        write_json(folder / "summary.json", describe_end(error))
+        if is_new:
+            write_json(folder / "summary.json", describe_end(error))
         raise
+    checkpoint = None
+    if cfg.resume is not None and not (is_new and cfg.resume == AUTO):
+        if cfg.resume == AUTO and (summary := finished(folder, config_hash(resolve(cfg)))):
+            return old_result(summary, folder)
+        try:
+            cfg, checkpoint = restore(cfg, folder, [*hydra.overrides.task])
+        except UserError as error:
+            if not is_sweep:
+                raise
+            aside = put_aside(folder)
+            log.warning(f"Job {hydra.job.num} is begun anew; what it had is now in {os.path.relpath(aside)}. {error}")
+        if summary := finished(folder, config_hash(resolve(cfg))):
+            return old_result(summary, folder)
+        if checkpoint is None:
+            save_hydra_files(cfg, folder)
     from cifar.experiment import run  # imports torch, which takes seconds
 
-    is_sweep = hydra.mode == RunMode.MULTIRUN
     group = "/".join(Path(hydra.sweep.dir).parts[-2:]) if is_sweep else None
     name = f"{group}/{folder.name}" if is_sweep else "/".join(folder.parts[-2:])
-    return run(cfg, folder, name, group)
+    return run(cfg, folder, name, group, checkpoint)
 
 
-class LogFailedJob(LogJobReturnCallback):
-    """Log a sweep's job that failed the moment it fails, a mistake of the user without a traceback."""
+def old_result(summary: dict[str, Any], folder: Path) -> float:
+    """Return what a finished run returned, and say so."""
+    result = result_of(summary)
+    log.info(f"{os.path.relpath(folder)} is done already: {100 * summary['test_accuracy']:.2f} % on the test images.")
+    return result
+
+
+def save_hydra_files(cfg: DictConfig, folder: Path) -> None:
+    """Write .hydra/ as Hydra would, which does so before it asks whether the folder is free."""
+    target = folder / ".hydra"
+    target.mkdir(exist_ok=True)
+    hydra = HydraConfig.instance().cfg
+    OmegaConf.save(cfg, target / "config.yaml")
+    OmegaConf.save(hydra, target / "hydra.yaml")
+    OmegaConf.save(HydraConfig.get().overrides.task, target / "overrides.yaml")
+
+
+class Jobs(LogJobReturnCallback):
+    """Guard a sweep's folder; log a job that failed the moment it fails, a mistake of the user without a traceback."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep other processes off the folder, and refuse one that already holds a sweep."""
+        folder = Path(config.hydra.sweep.dir).absolute()
+        try:
+            _sweep_lock.enter_context(locked(folder))
+            if (folder / "multirun.yaml").exists() and "resume=auto" not in config.hydra.overrides.task:
+                raise UserError(
+                    f"{folder} already holds a sweep. Continue it with python -m cifar.resume "
+                    f"{os.path.relpath(folder)}, or take another hydra.sweep.dir."
+                )
+        except (UserError, OSError) as error:
+            raise RefusedError(str(error)) from None
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Log the failure; a job that succeeded has said so itself, and `start` reports a single run's failure."""

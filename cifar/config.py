@@ -19,10 +19,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from cifar.errors import UserError
 
 PRECISIONS = ("auto", "fp32", "bf16")
+REACTIONS = ("stop", "skip")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # What cannot change a run's numbers does not enter its hash.
-NOT_HASHED = (("tracker",), ("log_every",), ("data", "root"), ("data", "source", "root"), ("data", "source", "mirrors"))
+NOT_HASHED = (
+    "resume", "checkpoint", "tracker", "log_every", "data.root", "data.source.root", "data.source.mirrors",
+)  # fmt: skip
 
 
 @dataclass
@@ -51,17 +54,30 @@ class Device:
 
 
 @dataclass
+class Checkpoint:
+    """When the run's state is saved."""
+
+    every_epochs: int | None = MISSING
+    every_minutes: float | None = MISSING
+    keep: int = MISSING
+
+
+@dataclass
 class Config:
     """The whole configuration. A group typed `dict` is checked by the constructor that its `_target_` names."""
 
     lr: float = MISSING
     epochs: int = MISSING
     batch_size: int = MISSING
+    accumulate: int = MISSING
     eval_batch_size: int = MISSING
     seed: int = MISSING
     init_from: str | None = MISSING
     label_smoothing: float = MISSING
+    on_nonfinite: str = MISSING
     log_every: int = MISSING
+    resume: str | None = MISSING
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     model: dict[str, Any] = MISSING
     optimizer: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
@@ -84,9 +100,14 @@ RULES: dict[str, Rule] = {
     "lr": ("a positive number, such as 0.01", lambda value: 0 < value < math.inf),
     "epochs": ("a whole number of epochs, 0 to evaluate only", lambda value: value >= 0),
     "batch_size": POSITIVE,
+    "accumulate": POSITIVE,
     "eval_batch_size": POSITIVE,
     "seed": NOT_NEGATIVE,
     "label_smoothing": ("a number from 0 to less than 1", lambda value: 0 <= value < 1),
+    "on_nonfinite": ("one of " + ", ".join(REACTIONS), lambda value: value in REACTIONS),
+    "checkpoint.every_epochs": ("1 or more, or null", lambda value: value is None or value >= 1),
+    "checkpoint.every_minutes": ("a positive number, or null", lambda value: value is None or value > 0),
+    "checkpoint.keep": POSITIVE,
     "log_every": ("a number of steps, 1 or more", lambda value: value >= 1),
     "data.limit": ("a number of images, 1 or more, or null for all", lambda value: value is None or value >= 1),
     "data.val_size": ("a number of training images, 0 or more", lambda value: value >= 0),
@@ -101,7 +122,8 @@ RULES: dict[str, Rule] = {
 
 def check(cfg: DictConfig) -> None:
     """Raise `UserError` for the first key that the schema lacks or value that no run could use."""
-    for prefix, node, schema in (("", cfg, Config), ("data.", cfg.data, Data), ("device.", cfg.device, Device)):
+    groups = (("data.", cfg.data, Data), ("device.", cfg.device, Device), ("checkpoint.", cfg.checkpoint, Checkpoint))
+    for prefix, node, schema in (("", cfg, Config), *groups):
         known = [entry.name for entry in fields(schema)]
         if unknown := [str(key) for key in node if key not in known]:
             raise unknown_key(prefix + unknown[0], known)
@@ -128,10 +150,25 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 def config_hash(resolved: dict[str, Any]) -> str:
     """Return 16 hexadecimal digits that are equal exactly when all that can change a run's numbers is."""
-    hashed = json.loads(json.dumps(resolved))
-    for *parents, key in NOT_HASHED:
-        node = hashed
-        for parent in parents:
-            node = node.get(parent, {})
-        node.pop(key, None)
+    hashed = {key: value for key, value in flatten(resolved).items() if decides_numbers(key)}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dicts by their keys with dots."""
+    leaves: dict[str, Any] = {}
+    for key, value in node.items():
+        leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def decides_numbers(key: str) -> bool:
+    """Return whether the value at a key with dots can change a run's numbers."""
+    return not any(key == other or key.startswith(f"{other}.") for other in NOT_HASHED)
+
+
+def number_changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the keys whose values differ and can change a run's numbers, each with both values; None: not there."""
+    old, new = flatten(before), flatten(after)
+    keys = [key for key in [*old, *(key for key in new if key not in old)] if decides_numbers(key)]
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}

@@ -1,9 +1,12 @@
 """Choose the device and how it computes: `python run.py device=cuda device.precision=fp32 device.threads=8`."""
 
 import platform
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +32,19 @@ class Device:
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context for the forward pass."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def random_state(self) -> dict[str, Any]:
+        """Return the state of torch's generators: the CPU's, those of all CUDA devices, and that of this MPS device."""
+        state: dict[str, Any] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        return state | ({"mps": torch.mps.get_rng_state()} if self.torch_device.type == "mps" else {})
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """Put the generators back, as far as the devices are there."""
+        torch.set_rng_state(state["cpu"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        if "mps" in state and self.torch_device.type == "mps":
+            torch.mps.set_rng_state(state["mps"])
 
     def hardware_name(self) -> str:
         """Return the model of the GPU or processor."""
@@ -72,3 +88,18 @@ def processor_name() -> str:
     except OSError:  # not Linux
         pass
     return platform.processor() or platform.machine()
+
+
+@contextmanager
+def explain_out_of_memory(key: str, num_images: int, accumulate: int = 1) -> Iterator[None]:
+    """Turn the device's lack of memory for a batch into a `UserError` that says what to change."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not re.search("out of memory|can't allocate", str(error)):
+            raise
+        way_out = "a smaller eval_batch_size" if key == "eval_batch_size" else (
+            f"accumulate={2 * accumulate}, which gives the same result up to rounding in half the memory, "
+            "or a smaller batch_size"
+        )  # fmt: skip
+        raise UserError(f"{key}={num_images}: a batch does not fit into the memory. Try {way_out}.") from error

@@ -10,15 +10,24 @@ class UserError(ValueError):
 
 
 class DivergedError(UserError):
-    """The training loss is no longer a finite number."""
+    """The training loss or the gradient is no longer finite; `facts` goes into summary.json beside the message."""
 
     status = "diverged"
+
+    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+        super().__init__(message, facts)  # both, so that a worker process can send the exception to another
+        self.message, self.facts = message, facts
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def describe_end(error: BaseException) -> dict[str, Any]:
     """Return the entries of summary.json for a run that `error` ended."""
     if isinstance(error, KeyboardInterrupt):
         return {"status": "interrupted"}
+    if isinstance(error, DivergedError):
+        return {"status": error.status, "error": str(error), **error.facts}
     if isinstance(error, UserError):
         return {"status": error.status, "error": str(error)}
     return {"status": "failed", "error": f"{type(error).__name__}: {error}"}

@@ -5,7 +5,7 @@ The configuration stops here: the modules below get plain arguments.
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,22 +13,23 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from cifar.checkpoint import load_weights, save_checkpoint
-from cifar.config import check, config_hash, resolve
+from cifar import signals
+from cifar.checkpoint import Checkpoints, load_weights
+from cifar.config import check, config_hash, flatten, resolve
 from cifar.data.augment import Augment
 from cifar.data.loader import Loader
 from cifar.data.sources import Source
 from cifar.data.splits import stratified_split
 from cifar.device import Device, set_up_device
-from cifar.errors import UserError, describe_end
-from cifar.run_folder import git_commit, library_versions, write_json
+from cifar.errors import DivergedError, UserError, describe_end
+from cifar.run_folder import git_commit, library_versions, score, write_json
 from cifar.schedules import Schedule
-from cifar.tracking import MetricsFile, NoTracker, RunInfo
+from cifar.tracking import Guard, MetricsFile, NoTracker, RunInfo
 from cifar.trainer import Metrics, Trainer
 
 log = logging.getLogger(__name__)
@@ -57,32 +58,46 @@ class Loaders:
     class_names: list[str]
 
 
-def run(cfg: DictConfig, folder: Path, name: str = "run", group: str | None = None) -> float:
+def run(
+    cfg: DictConfig,
+    folder: Path,
+    name: str = "run",
+    group: str | None = None,
+    checkpoint: dict[str, Any] | None = None,
+) -> float:
     """Train and test what `cfg` describes, leave everything in `folder`, and return the accuracy to choose by.
 
-    That is the validation accuracy, or the test accuracy if there is no split. `name` and `group` are for the
-    dashboard. Raises `UserError` for a mistake in the configuration. summary.json is written however the run ends.
+    That is the validation accuracy, or the test accuracy if there is no split. With the content of a `checkpoint` the
+    run goes on from there. `name` and `group` are for the dashboard. Raises `UserError` for a mistake in the
+    configuration, `DivergedError` after testing the last state. summary.json tells how the run ended, or "running".
     """
-    summary: dict[str, Any] = {"status": "completed"}
+    identity = {"name": name, "group": group} if checkpoint is None else checkpoint["run"]
+    info = RunInfo(config=resolve(cfg), is_resumed=checkpoint is not None, **identity)
+    summary: dict[str, Any] = {"status": None, "config_hash": config_hash(info.config)}
     try:
-        return train_and_test(cfg, folder, RunInfo(name, group, resolve(cfg)), summary)
+        check(cfg)
+        train_and_test(cfg, folder, info, summary, checkpoint)
+        write_json(folder / "summary.json", summary | {"status": "completed"})
     except BaseException as error:
-        summary |= describe_end(error)
+        if checkpoint is None or summary["status"] is not None:  # else nothing has changed: the old summary is true
+            try:
+                write_json(folder / "summary.json", summary | describe_end(error))
+            except OSError as trouble:
+                log.warning(f"{folder / 'summary.json'} can't be written: {trouble.strerror}.")
         raise
-    finally:
-        write_json(folder / "summary.json", summary)
+    return score(summary)
 
 
-def train_and_test(cfg: DictConfig, folder: Path, info: RunInfo, summary: dict[str, Any]) -> float:
+def train_and_test(
+    cfg: DictConfig, folder: Path, info: RunInfo, summary: dict[str, Any], checkpoint: dict[str, Any] | None
+) -> None:
     """Do the work of `run`, filling `summary` as facts become known."""
     start = perf_counter()
-    check(cfg)
     parts = build_parts(cfg, info)
+    software = {"git_commit": git_commit(), "versions": library_versions(), "device": parts.device.describe()}
     summary |= {
         "seed": cfg.seed,
-        "config_hash": config_hash(info.config),
-        "git_commit": git_commit(),
-        "versions": library_versions(),
+        **software,
         "device": parts.device.hardware_name(),
         "precision": parts.device.precision,
         "num_parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
@@ -94,19 +109,35 @@ def train_and_test(cfg: DictConfig, folder: Path, info: RunInfo, summary: dict[s
         f"{parts.device.describe()}; {num_train:,} training, {num_val:,} validation and "
         f"{len(loaders.test.labels):,} test images"
     )
-    with parts.tracker as tracker:
-        trainer = build_trainer(cfg, parts, loaders, folder, info)
-        summary["setup_seconds"] = perf_counter() - start
+    with Guard(parts.tracker) as tracker:
+        trainer = build_trainer(cfg, replace(parts, tracker=tracker), loaders, folder, software, checkpoint)
+        summary |= {
+            "status": "running",
+            "times_resumed": 0 if checkpoint is None else checkpoint["times_resumed"] + 1,
+            "setup_seconds": perf_counter() - start,
+        }
+        write_json(folder / "summary.json", summary)
         try:
-            trainer.fit()
-            test = trainer.test(loaders.test)
+            with signals.deferred(lambda: write_json(folder / "summary.json", summary | {"status": "interrupted"})):
+                diverged = fit(trainer)
+                test = trainer.test(loaders.test)
         finally:
             summary |= trainer.progress()
         summary |= {"test_loss": test.loss, "test_accuracy": test.accuracy}
         tracker.log_predictions(loaders.test.labels, test.predictions, loaders.class_names)
-        tracker.summarise(summary)
-    log.info(f"Results: {os.path.relpath(folder)}")
-    return float(summary.get("val_accuracy", test.accuracy))
+        tracker.summarise(summary | {"status": "diverged" if diverged else "completed"})
+        log.info(f"Results: {os.path.relpath(folder)}")
+        if diverged is not None:
+            raise diverged
+
+
+def fit(trainer: Trainer) -> DivergedError | None:
+    """Train; return the error if the run diverged, because the accuracy of its last state is a result too."""
+    try:
+        trainer.fit()
+    except DivergedError as error:
+        return error
+    return None
 
 
 def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
@@ -116,7 +147,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     tracker = create(cfg.tracker, info)
     torch.manual_seed(cfg.seed)
     model = create(cfg.model)
-    if cfg.init_from is not None:
+    if cfg.init_from is not None and not info.is_resumed:
         load_weights(model, Path(cfg.init_from).expanduser())
     model.to(device.torch_device, memory_format=device.memory_format)
     return Parts(device, model, create(cfg.optimizer, model.parameters()), schedule, source, augment, tracker)
@@ -144,11 +175,15 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     kept = kept[: cfg.data.limit]
     if len(images.class_names) > (num_classes := cfg.model.get("num_classes", cfg.data.num_classes)):
         raise UserError(f"model.num_classes={num_classes} is too few: the data has {len(images.class_names)} classes.")
+    if cfg.accumulate > cfg.batch_size:
+        raise UserError(f"accumulate={cfg.accumulate} is not possible: a batch has {cfg.batch_size} images.")
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in parts.model.modules())
-    if has_batch_norm and cfg.epochs and 1 in (cfg.batch_size, len(kept) % cfg.batch_size):
+    sizes = {min(cfg.batch_size, len(kept)), len(kept) % cfg.batch_size or cfg.batch_size}
+    if has_batch_norm and cfg.epochs and 1 in {size // min(cfg.accumulate, size) for size in sizes}:
         raise UserError(
-            f"batch_size={cfg.batch_size} is not possible with {len(kept)} training images: it makes a batch of "
-            "one image, over which batch norm can't average. Change batch_size or data.limit."
+            f"batch_size={cfg.batch_size} with accumulate={cfg.accumulate} is not possible for {len(kept)} training "
+            "images: it sends one image alone through the model, over which batch norm can't average. "
+            "Change batch_size, accumulate or data.limit."
         )
 
     def loader(images: Tensor, labels: Tensor, batch_size: int, **options: Any) -> Loader:
@@ -168,17 +203,45 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     )
 
 
-def build_trainer(cfg: DictConfig, parts: Parts, loaders: Loaders, folder: Path, info: RunInfo) -> Trainer:
-    """Build the trainer; it logs to metrics.jsonl and the open tracker and saves checkpoint.pt after every epoch."""
-    metrics_file = MetricsFile(folder / "metrics.jsonl")
+def build_trainer(
+    cfg: DictConfig,
+    parts: Parts,
+    loaders: Loaders,
+    folder: Path,
+    software: dict[str, Any],
+    checkpoint: dict[str, Any] | None = None,
+) -> Trainer:
+    """Build the trainer, which goes on from the content of `checkpoint` if it is given.
+
+    It logs to metrics.jsonl and the open tracker and saves checkpoint.pt when that is due.
+    """
+    info, checkpoints = parts.tracker.info, Checkpoints(folder, **cfg.checkpoint)
+    times_resumed = 0 if checkpoint is None else checkpoint["times_resumed"] + 1
 
     def log_metrics(metrics: Metrics, step: int, epoch: int) -> None:
         metrics_file.log(metrics, step, epoch)
         parts.tracker.log(metrics, step)
 
     def save() -> None:
-        content = {"config": info.config, "config_hash": config_hash(info.config), **trainer.state_dict()}
-        save_checkpoint(folder / "checkpoint.pt", content)
+        checkpoints.save({
+            "config": info.config,
+            "config_hash": config_hash(info.config),
+            "config_source": OmegaConf.to_container(cfg, resolve=False),
+            "run": {"name": info.name, "group": info.group, "id": info.id},
+            "software": software,
+            "times_resumed": times_resumed,
+            "metrics": metrics_file.state(),
+            **trainer.state_dict(),
+        })  # fmt: skip
+
+    def between_batches() -> None:
+        if signals.has_come() or checkpoints.due_by_time():
+            save()
+            signals.check()
+
+    def after_epoch() -> None:
+        if checkpoints.due_after_epoch(trainer.epoch) or trainer.epoch == trainer.epochs:
+            save()
 
     trainer = Trainer(
         parts.model,
@@ -189,8 +252,23 @@ def build_trainer(cfg: DictConfig, parts: Parts, loaders: Loaders, folder: Path,
         parts.device,
         epochs=cfg.epochs,
         label_smoothing=cfg.label_smoothing,
+        accumulate=cfg.accumulate,
+        on_nonfinite=cfg.on_nonfinite,
         log_every=cfg.log_every,
         log_metrics=log_metrics,
-        save=save,
+        between_batches=between_batches,
+        after_epoch=after_epoch,
     )
+    if checkpoint is not None:
+        trainer.load_state_dict(checkpoint, f"The checkpoint in {folder}")
+        log.info(f"Resumed at step {trainer.step} of {trainer.epochs * len(loaders.train)}")
+        warn_of_other_software(checkpoint["software"], software)
+    metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
     return trainer
+
+
+def warn_of_other_software(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Warn if the run was begun with other code, libraries or hardware: its last bits may then differ."""
+    old, new = flatten(before), flatten(now)
+    if changes := [f"{key} {old.get(key)} → {new[key]}" for key in new if old.get(key) != new[key]]:
+        log.warning(f"Not all is as it was when the run was saved, so the last bits may differ: {', '.join(changes)}")

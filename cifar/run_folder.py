@@ -1,45 +1,127 @@
-"""What a run leaves behind beside its checkpoint: atomically written files and facts about the software."""
+"""A run's folder: who may write to it, atomically written files, its summary, facts about the software."""
 
 import json
 import math
 import os
 import platform
+import secrets
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from cifar.errors import UserError
+
+LOCK, OWNER = ".lock", ".lock-owner"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process off the folder, which is made if absent; raise `UserError` naming the one that is there.
+
+    The operating system ends a lock with its process, however that ends, so a dead process blocks nobody.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = "another process"
+        with suppress(OSError):
+            owner = (folder / OWNER).read_text().strip() or owner
+        raise UserError(f"{folder} is in use by {owner}. Wait for it, or stop it, or take another folder.") from None
+    try:
+        (folder / OWNER).write_text(f"process {os.getpid()} on {platform.node()}\n")
+        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a live process works in the folder."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
+def holds_run(folder: Path) -> bool:
+    """Return whether a run has left something in the folder."""
+    return any((folder / name).exists() for name in ("metrics.jsonl", "checkpoint.pt", "summary.json"))
 
 
 def refuse_used_folder(folder: Path) -> None:
     """Raise `UserError` if the folder holds a run, which another one would overwrite."""
-    if any((folder / name).exists() for name in ("metrics.jsonl", "checkpoint.pt", "summary.json")):
+    if holds_run(folder):
         raise UserError(
-            f"{folder} already holds a run. Start the new one a second later, or with another hydra.run.dir."
+            f"{folder} already holds a run. Continue it with python run.py resume={os.path.relpath(folder)}, "
+            "or take another hydra.run.dir."
         )
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def put_aside(folder: Path) -> Path:
+    """Move everything of the run in the folder into a new subfolder of it, and return that."""
+    number = 1
+    while (aside := folder / f"replaced-{number}").exists():
+        number += 1
+    aside.mkdir()
+    for entry in [*folder.iterdir()]:
+        if entry.name not in (LOCK, OWNER, "run.log") and not entry.name.startswith("replaced-"):
+            entry.rename(aside / entry.name)
+    return aside
+
+
+def write_atomically(
+    path: Path, write: Callable[[IO[bytes]], object], before_rename: Callable[[], None] = lambda: None
+) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it.
 
-    Whatever happens, `path` is afterwards either the old file or the whole new one.
+    Whatever happens, `path` is afterwards either the old file or the whole new one. `before_rename` is called when the
+    new content is safe.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        before_rename()
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` atomically as indented JSON."""
     write_atomically(path, lambda file: file.write(to_json(content, indent=2).encode() + b"\n"))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the folder's summary.json; empty if there is none that can be read."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def score(summary: dict[str, Any]) -> float:
+    """Return the accuracy to choose by: on the validation images, or on the test images if there are none held out."""
+    return float(summary.get("val_accuracy", summary["test_accuracy"]))
 
 
 def to_json(content: dict[str, Any], indent: int | None = None) -> str:

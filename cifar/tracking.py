@@ -4,9 +4,12 @@ import http.client
 import logging
 import netrc
 import os
+import secrets
+import threading
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -17,31 +20,60 @@ from torch import Tensor
 
 from cifar.errors import UserError
 from cifar.run_folder import to_json
+from cifar.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
+CLOSING_SECONDS = 5.0  # what a dashboard gets to close itself after Ctrl-C or SIGTERM
+
 
 class MetricsFile:
-    """Append one JSON object per call to a file, flushed, with the seconds since this object was made."""
+    """Append one JSON object per call to a file, with the seconds of this run so far.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.start = path, perf_counter()
-        path.touch()
+    `state` is what a later object needs to go on from there: it cuts off the lines that came after, a torn one among
+    them, because a resumed run writes them again.
+    """
+
+    def __init__(self, path: Path, state: dict[str, float] | None = None) -> None:
+        self.path = path
+        self.size, seconds = (int(state["size"]), state["seconds"]) if state else (0, 0.0)
+        self.start = perf_counter() - seconds
+        with path.open("ab") as file:
+            if file.tell() < self.size:
+                log.warning(f"{path} is shorter than when the checkpoint was saved: some of its lines are lost.")
+                self.size = path.read_bytes().rfind(b"\n") + 1
+            file.truncate(self.size)
 
     def log(self, metrics: dict[str, float], step: int, epoch: int) -> None:
         """Append `metrics`, known after `step` steps, in or at the end of the `epoch`-th epoch (from 1)."""
         seconds = round(perf_counter() - self.start, 3)
-        with self.path.open("a") as file:
-            file.write(to_json({"step": step, "epoch": epoch, "time_seconds": seconds, **metrics}) + "\n")
+        line = to_json({"step": step, "epoch": epoch, "time_seconds": seconds, **metrics}).encode() + b"\n"
+        try:
+            with self.path.open("ab") as file:
+                file.write(line)
+        except OSError as error:
+            raise UserError(f"{self.path} can't be written: {error.strerror or error}. The run stops.") from error
+        self.size += len(line)
+
+    def state(self) -> dict[str, float]:
+        """Return where the file ends, after making sure that it is on the disk."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+        return {"size": self.size, "seconds": perf_counter() - self.start}
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a dashboard shows of a run besides its metrics; the runs of one sweep share a group."""
+    """What a dashboard shows of a run besides its metrics; the runs of one sweep share a group.
+
+    `id` stays the same when the run is resumed.
+    """
 
     name: str
     group: str | None
     config: dict[str, Any]
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    is_resumed: bool = False
 
 
 class NoTracker:
@@ -66,6 +98,62 @@ class NoTracker:
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Record the run's final figures."""
+
+
+class Guard(NoTracker):
+    """Pass everything on to `tracker` until it fails; then warn once, and the training goes on without it.
+
+    A `UserError` on entering is the user's to mend and raised. After Ctrl-C or SIGTERM the tracker gets
+    `CLOSING_SECONDS` to close; if they do not suffice, the exception's `is_hasty` tells.
+    """
+
+    def __init__(self, tracker: NoTracker) -> None:
+        super().__init__(tracker.info)
+        self.tracker: NoTracker | None = tracker
+
+    def __enter__(self) -> "Guard":
+        self._attempt(lambda tracker: tracker.__enter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        def close() -> None:
+            self._attempt(lambda tracker: tracker.__exit__(kind, error, trace))
+
+        if not isinstance(error, Interrupted):
+            close()
+            return
+        thread = threading.Thread(target=close, daemon=True)
+        thread.start()
+        thread.join(CLOSING_SECONDS)
+        error.is_hasty = thread.is_alive()
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Record metrics such as "train/loss", known after `step` steps."""
+        self._attempt(lambda tracker: tracker.log(metrics, step))
+
+    def log_predictions(self, labels: Tensor, predictions: Tensor, class_names: list[str]) -> None:
+        """Record the confusion matrix of the test images' labels and predicted classes, both (N,)."""
+        self._attempt(lambda tracker: tracker.log_predictions(labels, predictions, class_names))
+
+    def summarise(self, summary: dict[str, Any]) -> None:
+        """Record the run's final figures."""
+        self._attempt(lambda tracker: tracker.summarise(summary))
+
+    def _attempt(self, call: Callable[[NoTracker], object]) -> None:
+        if self.tracker is None:
+            return
+        try:
+            call(self.tracker)
+        except UserError:
+            raise
+        except Exception as error:
+            self.tracker = None
+            log.warning(
+                f"The dashboard failed and gets nothing more from this run; metrics.jsonl does. "
+                f"It said: {type(error).__name__}: {' '.join(str(error).split())}"
+            )
 
 
 class WandbTracker(NoTracker):
@@ -99,6 +187,7 @@ class WandbTracker(NoTracker):
             if self.mode == "online":
                 raise UserError(f"tracker.mode=online is not possible: {message}") from error
             mode, reason = "offline", message
+            wandb.teardown()  # its service still holds the run's id
             self.run = self.init(mode)
         self.run.__enter__()
         if mode == "online":
@@ -144,6 +233,8 @@ class WandbTracker(NoTracker):
         return wandb.init(
             project=self.project,
             entity=self.entity,
+            id=self.info.id,
+            resume="allow" if self.info.is_resumed and mode == "online" else None,
             name=self.info.name,
             group=self.info.group,
             config=self.info.config,

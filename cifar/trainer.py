@@ -3,21 +3,24 @@
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from cifar.checkpoint import load_state
 from cifar.data.loader import Loader
-from cifar.device import Device
+from cifar.device import Device, explain_out_of_memory
 from cifar.errors import DivergedError
 from cifar.schedules import Schedule
+from cifar.tallies import Best, Evaluation, Result, Totals, Window
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +28,19 @@ Metrics = dict[str, float]
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W) and labels (B,)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The result on one set of images: mean cross-entropy, fraction correct, and the classes predicted, (N,)."""
-
-    loss: float
-    accuracy: float
-    predictions: Tensor
+# What a trainer counts and a checkpoint holds.
+COUNTERS = (
+    "step", "epoch", "index", "num_images", "num_skipped", "train_seconds", "eval_seconds", "last_loss",
+)  # fmt: skip
 
 
 class Trainer:
     """Train `model` on `train_loader` for `epochs`, and log.
 
     `log_metrics(metrics, step, epoch)` is called every `log_every` steps of an epoch and at its end, the only moments
-    at which the loop waits for the device. `save()` is called after every epoch. `step` and `epoch` count those done.
+    at which the loop waits for the device (`on_nonfinite="skip"` waits at every step). `between_batches()` is called
+    whenever `state_dict` would give a state from which the run can go on exactly, `after_epoch()` after each. `step`
+    and `epoch` count those done, `index` the steps done of the running epoch.
     """
 
     def __init__(
@@ -52,39 +54,56 @@ class Trainer:
         *,
         epochs: int,
         label_smoothing: float,
+        accumulate: int,
+        on_nonfinite: str,
         log_every: int,
         log_metrics: Callable[[Metrics, int, int], None],
-        save: Callable[[], None],
+        between_batches: Callable[[], None] = lambda: None,
+        after_epoch: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.forward: nn.Module = torch.compile(model) if device.compile else model  # type: ignore[assignment]
         self.train_loader, self.val_loader = train_loader, val_loader
         self.epochs, self.label_smoothing, self.log_every = epochs, label_smoothing, log_every
-        self.log_metrics, self.save = log_metrics, save
+        self.accumulate, self.on_nonfinite = accumulate, on_nonfinite
+        self.log_metrics, self.between_batches, self.after_epoch = log_metrics, between_batches, after_epoch
         self.lr_factor = schedule.over(epochs * len(train_loader), len(train_loader))
         self.base_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
-        self.step = self.epoch = self.num_images = 0
+        self.step = self.epoch = self.index = self.num_images = self.num_skipped = 0
         self.train_seconds = self.eval_seconds = 0.0
-        self.val_result: Evaluation | None = None
+        self.last_loss: float | None = None  # the last finite one
+        self.epoch_totals, self.window = Totals(), Window()
+        self.val_result: Result | None = None
+        self.best: Best | None = None
 
     def fit(self) -> None:
-        """Train until `epochs` are done, evaluating on the validation images after each, and save."""
+        """Train until `epochs` are done, evaluating on the validation images after each.
+
+        Raises `DivergedError`, after evaluating the last state, when the loss or the gradient is no longer finite.
+        """
         while self.epoch < self.epochs:
-            metrics = self.train_epoch()
-            self.epoch += 1
-            self.log_metrics(metrics | self.validate(), self.step, self.epoch)
-            self.save()
+            try:
+                metrics = self.train_epoch()
+            except DivergedError:
+                if metrics := self.validate():
+                    self.log_metrics(metrics, self.step, self.epoch + 1)
+                raise
+            self.log_metrics(metrics | self.validate(), self.step, self.epoch + 1)
+            self.epoch, self.index, self.epoch_totals = self.epoch + 1, 0, Totals()
+            self.after_epoch()
         if self.epochs == 0:
             self.validate()
-            self.save()
+            self.after_epoch()
 
     def validate(self) -> Metrics:
         """Evaluate on the validation images, if there are any."""
         if self.val_loader is None:
             return {}
-        self.val_result = self.evaluate(self.val_loader)
-        log.info(f"Accuracy of the model on the validation images: {100 * self.val_result.accuracy:.2f} %")
-        return {"val/loss": self.val_result.loss, "val/accuracy": self.val_result.accuracy}
+        result = self.val_result = self.evaluate(self.val_loader)
+        if self.best is None or result.accuracy > self.best.accuracy:
+            self.best = Best(self.epoch + 1 if self.epochs else 0, result.accuracy)
+        log.info(f"Accuracy of the model on the validation images: {100 * result.accuracy:.2f} %")
+        return {"val/loss": result.loss, "val/accuracy": result.accuracy}
 
     def test(self, test_loader: Loader) -> Evaluation:
         """Evaluate on the test images: once, when all choices are made."""
@@ -94,42 +113,52 @@ class Trainer:
         return result
 
     def train_epoch(self) -> Metrics:
-        """Take the epoch's steps, logging as it goes; return the epoch's mean loss, and the fraction correct."""
+        """Take the epoch's remaining steps, logging as it goes; return its mean loss, and the fraction correct."""
         self.model.train()
-        num_steps, start = len(self.train_loader), perf_counter()
+        num_steps, totals = len(self.train_loader), self.epoch_totals
         title = f"Epoch [{self.epoch + 1}/{self.epochs}]"
-        epoch, window = Tally(), Tally()
-        bar = progress_bar(self.train_loader.epoch(self.epoch), title, num_steps)
-        with logging_redirect_tqdm(), bar:
-            for index, (inputs, labels) in enumerate(bar, start=1):
+        batches = self.train_loader.epoch(self.epoch, start=self.index)
+        if self.index == 0:
+            self.window = Window()
+        with logging_redirect_tqdm(), progress_bar(batches, title, num_steps, self.index) as bar:
+            for inputs, labels in bar:
                 lr = self.set_lr()
-                window.add(*self.train_step(inputs, labels), labels)
-                self.step += 1
-                if index % self.log_every == 0 or index == num_steps:
-                    window.read()  # waits for the device
-                    self.check_finite(window.loss, lr)
-                    self.log_metrics({
-                        "train/loss": window.loss,
-                        "train/accuracy": window.accuracy,
-                        "train/images_per_second": window.images_per_second,
-                        "lr": lr,
-                    }, self.step, self.epoch + 1)  # fmt: skip
-                    epoch.include(window)
-                    window = Tally()
-                    log.info(f"{title}, Step [{index}/{num_steps}] Loss: {epoch.loss:.4f}")
-        self.train_seconds += perf_counter() - start
-        self.num_images += epoch.num_images
-        return {"train/epoch_loss": epoch.loss, "train/epoch_accuracy": epoch.accuracy}
+                with explain_out_of_memory("batch_size", len(labels), self.accumulate):
+                    self.window.add(self.train_step(inputs, labels), len(labels))
+                self.step, self.index = self.step + 1, self.index + 1
+                if self.index % self.log_every == 0 or self.index == num_steps:
+                    metrics = self.read_window()
+                    self.log_metrics(metrics | {"lr": lr}, self.step, self.epoch + 1)
+                    log.info(f"{title}, Step [{self.index}/{num_steps}] Loss: {totals.loss:.4f}")
+                self.between_batches()
+        return {"train/epoch_loss": totals.loss, "train/epoch_accuracy": totals.accuracy}
 
-    def train_step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step on inputs (B, C, H, W) and labels (B,); return the loss, (), and logits (B, K)."""
-        with self.device.autocast():
-            logits = self.forward(inputs)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+    def train_step(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Take one optimizer step on inputs (B, C, H, W) and labels (B,).
+
+        The gradient is accumulated over `accumulate` parts of the batch. Returns, on the device, the loss, the number
+        of images classified correctly and the norm of the gradient, (3,).
+        """
+        skips = self.on_nonfinite == "skip"
+        buffers = [buffer.clone() for buffer in self.model.buffers()] if skips else []
+        loss_sum, num_correct = torch.zeros((2,), device=inputs.device)
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach(), logits.detach()
+        num_parts = min(self.accumulate, len(labels))
+        for part, targets in zip(inputs.tensor_split(num_parts), labels.tensor_split(num_parts), strict=True):
+            with self.device.autocast():
+                logits = self.forward(part)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
+            loss = loss * (len(targets) / len(labels))
+            loss.backward()
+            loss_sum += loss.detach()
+            num_correct += (logits.detach().argmax(dim=1) == targets).sum()
+        norm = get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None])
+        if skips and not bool(torch.isfinite(loss_sum + norm)):  # waits for the device
+            for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(value)  # the running statistics of batch norm may have overflowed
+        else:
+            self.optimizer.step()
+        return torch.stack([loss_sum, num_correct, norm])
 
     def set_lr(self) -> float:
         """Set every group's learning rate for the coming step and return the first."""
@@ -138,13 +167,47 @@ class Trainer:
             group["lr"] = lr
         return lrs[0]
 
-    def check_finite(self, loss: float, lr: float) -> None:
-        """Raise `DivergedError` if the mean loss of the last steps is not finite."""
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"Training diverged: the loss is {loss} by step {self.step} (epoch {self.epoch + 1}) at lr={lr:g}. "
-                "Try a smaller lr, or schedule=cosine with schedule.warmup_epochs=1."
-            )
+    def read_window(self) -> Metrics:
+        """Return the means over the steps since the last logged one, which wait for the device, and begin a new window.
+
+        Raises `DivergedError` if a step was not finite and is not to be skipped.
+        """
+        steps = self.window.read()
+        self.train_seconds += self.window.seconds
+        self.num_images += self.window.num_images
+        first_step = self.step - len(steps)
+        finite = []
+        for number, (loss, num_correct, norm) in enumerate(steps, start=first_step + 1):
+            if math.isfinite(loss) and math.isfinite(norm):
+                finite.append((loss, num_correct, norm))
+                self.last_loss = loss
+            elif self.on_nonfinite == "stop":
+                self.raise_diverged(number, loss, norm)
+        self.num_skipped += len(steps) - len(finite)
+        window = Totals(
+            len(finite), self.window.num_images, *[math.fsum(column) for column in zip(*finite, strict=True)]
+        )
+        self.epoch_totals.include(window)
+        metrics = {
+            "train/loss": window.loss,
+            "train/accuracy": window.accuracy,
+            "train/grad_norm": window.grad_norm,
+            "train/images_per_second": self.window.num_images / self.window.seconds,
+        }
+        self.window = Window()
+        return metrics | ({"train/skipped_steps": self.num_skipped} if self.num_skipped else {})
+
+    def raise_diverged(self, step: int, loss: float, norm: float) -> None:
+        """Raise `DivergedError` for the `step`-th step, counted from 1."""
+        lr = self.base_lrs[0] * self.lr_factor(step - 1)
+        epoch = (step - 1) // len(self.train_loader) + 1
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
+        last = "no loss was finite" if self.last_loss is None else f"the last finite loss was {self.last_loss:.4f}"
+        raise DivergedError(
+            f"Training diverged: {what} at step {step} (epoch {epoch}) at lr={lr:g}; {last}. "
+            "Try a smaller lr, schedule=cosine with schedule.warmup_epochs=1, or on_nonfinite=skip.",
+            {"diverged_step": step, "diverged_lr": lr, "last_finite_loss": self.last_loss},
+        )
 
     @torch.inference_mode()
     def evaluate(self, loader: Loader) -> Evaluation:
@@ -154,10 +217,11 @@ class Trainer:
         loss = torch.zeros((), device=self.device.torch_device)
         predictions = []
         for inputs, labels in progress_bar(loader.epoch(0), "Evaluating", len(loader)):
-            with self.device.autocast():
+            with explain_out_of_memory("eval_batch_size", len(labels)), self.device.autocast():
                 logits = self.model(inputs)
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             predictions.append(logits.argmax(dim=1))
+            self.between_batches()
         predicted = torch.cat(predictions)
         correct = int((predicted == loader.labels).sum())  # waits for the device
         self.eval_seconds += perf_counter() - start
@@ -165,80 +229,58 @@ class Trainer:
         return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu())
 
     def progress(self) -> dict[str, float]:
-        """Return how far the run came, its seconds and last validation result, for the summary."""
+        """Return how far the run came, its seconds and last and best validation results, for the summary."""
         progress = {
             "epochs": self.epoch,
             "steps": self.step,
             "train_seconds": self.train_seconds,
             "eval_seconds": self.eval_seconds,
         }
+        if self.num_skipped:
+            progress["skipped_steps"] = self.num_skipped
         if self.train_seconds:
             progress["images_per_second"] = self.num_images / self.train_seconds
-        if self.val_result is not None:
+        if self.val_result is not None and self.best is not None:
             progress |= {"val_loss": self.val_result.loss, "val_accuracy": self.val_result.accuracy}
+            progress |= {"best_val_accuracy": self.best.accuracy, "best_val_epoch": self.best.epoch}
         return progress
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what decides the run's future: weights, optimizer, counters, and torch's random state."""
+        """Return all that decides the run's future, and what it has counted so far."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "epoch": self.epoch,
-            "rng": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
+            "rng": self.device.random_state(),
+            "steps_per_epoch": len(self.train_loader),
+            "window": self.window.state_dict(),
+            "epoch_totals": asdict(self.epoch_totals),
+            "val_result": None if self.val_result is None else [self.val_result.loss, self.val_result.accuracy],
+            "best": None if self.best is None else asdict(self.best),
+            **{name: getattr(self, name) for name in COUNTERS},
         }
 
+    def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
+        """Go on from what `state_dict` gave; raise `UserError` if it, from the file `origin`, fits another model."""
+        load_state(self.model, state["model"], origin)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.device.set_random_state(state["rng"])
+        self.window = Window(state["window"], self.device.torch_device)
+        self.epoch_totals = Totals(**state["epoch_totals"])
+        self.val_result = None if state["val_result"] is None else Result(*state["val_result"])
+        self.best = None if state["best"] is None else Best(**state["best"])
+        for name in COUNTERS:
+            setattr(self, name, state[name])
 
-def progress_bar(batches: Iterable[Batch], title: str, num_batches: int) -> "tqdm[Batch]":
+
+def progress_bar(batches: Iterable[Batch], title: str, num_batches: int, num_done: int = 0) -> "tqdm[Batch]":
     """Return the batches behind a bar that vanishes at the end and is not shown where stderr is not a terminal."""
-    return tqdm(batches, desc=title, total=num_batches, unit="step", leave=False, dynamic_ncols=True, disable=None)
-
-
-class Tally:
-    """Sums over steps. `add` leaves them on the device; `read` waits for it and brings them to the host."""
-
-    def __init__(self) -> None:
-        self.pending: Tensor | None = None  # (2,): sum of the losses, images classified correctly
-        self.loss_sum = self.num_correct = self.seconds = 0.0
-        self.num_steps = self.num_images = 0
-        self.start = perf_counter()
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count one step: its mean loss, (), logits (B, K) and labels (B,)."""
-        correct = (logits.argmax(dim=1) == labels).sum()
-        sums = torch.stack([loss.float(), correct.float()])
-        self.pending = sums if self.pending is None else self.pending + sums
-        self.num_steps += 1
-        self.num_images += len(labels)
-
-    def read(self) -> None:
-        """Bring what was added to the host, and stop the clock."""
-        if self.pending is not None:
-            loss_sum, num_correct = self.pending.tolist()
-            self.loss_sum += loss_sum
-            self.num_correct += num_correct
-            self.pending = None
-        self.seconds = perf_counter() - self.start
-
-    def include(self, other: "Tally") -> None:
-        """Add the sums of a tally that was read."""
-        self.loss_sum += other.loss_sum
-        self.num_correct += other.num_correct
-        self.num_steps += other.num_steps
-        self.num_images += other.num_images
-        self.seconds += other.seconds
-
-    @property
-    def loss(self) -> float:
-        """Mean over steps."""
-        return self.loss_sum / self.num_steps
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction of the images classified correctly."""
-        return self.num_correct / self.num_images
-
-    @property
-    def images_per_second(self) -> float:
-        """Images over the time between construction and `read`."""
-        return self.num_images / self.seconds
+    return tqdm(
+        batches,
+        desc=title,
+        total=num_batches,
+        initial=num_done,
+        unit="step",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None,
+    )

@@ -2,13 +2,14 @@
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cifar.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from cifar.checkpoint import Checkpoints, find_checkpoints, load_weights, read_checkpoint, read_newest, sealed
 from cifar.errors import UserError
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
@@ -60,7 +61,7 @@ def test_loads_the_courses_vgg16(tmp_path: Path) -> None:
 
 def test_loads_our_own_checkpoint(tmp_path: Path) -> None:
     source = filled(vgg16())
-    save_checkpoint(tmp_path / "checkpoint.pt", {"model": source.state_dict(), "step": 3, "config": {"lr": 0.1}})
+    make_checkpoints(tmp_path).save({"model": source.state_dict(), "step": 3, "config": {"lr": 0.1}})
     model = vgg16()
     load_weights(model, tmp_path / "checkpoint.pt")
     assert_same_weights(model, source)
@@ -142,10 +143,108 @@ def test_what_is_not_a_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
         load_weights(resnet50(), tmp_path / "epoch.ckpt")
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, {"step": 1})
+def make_checkpoints(folder: Path, keep: int = 2) -> Checkpoints:
+    return Checkpoints(folder, every_epochs=1, every_minutes=None, keep=keep)
+
+
+def steps(folder: Path) -> dict[str, int]:
+    """Return the step of every checkpoint in the folder by its name."""
+    return {path.name: read_checkpoint(path, must_be_sealed=True)["step"] for path in find_checkpoints(folder)}
+
+
+def test_a_failed_save_leaves_the_old_files(tmp_path: Path) -> None:
+    checkpoints = make_checkpoints(tmp_path)
+    checkpoints.save({"step": 1})
+    checkpoints.save({"step": 2})
     with pytest.raises((AttributeError, pickle.PicklingError)):
-        save_checkpoint(path, {"step": 2, "unpicklable": lambda: None})
-    assert read_checkpoint(path) == {"step": 1}
-    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+        checkpoints.save({"step": 3, "unpicklable": lambda: None})
+    assert steps(tmp_path) == {"checkpoint.pt": 2, "checkpoint-1.pt": 1}
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1.pt", "checkpoint.pt"]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_last_ones_are_kept_newest_first(tmp_path: Path, keep: int) -> None:
+    for step in range(1, 6):
+        make_checkpoints(tmp_path, keep).save({"step": step})
+        expected = [*range(step, max(0, step - keep), -1)]
+        assert [*steps(tmp_path).values()] == expected
+    make_checkpoints(tmp_path, keep=1).save({"step": 6})
+    assert steps(tmp_path) == {"checkpoint.pt": 6}
+
+
+def test_more_than_nine_are_in_order(tmp_path: Path) -> None:
+    for step in range(12):
+        make_checkpoints(tmp_path, 12).save({"step": step})
+    assert [*steps(tmp_path).values()] == [*range(11, -1, -1)]
+
+
+def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("cifar.checkpoint.monotonic", lambda: now)
+    checkpoints = Checkpoints(tmp_path, every_epochs=3, every_minutes=0.5, keep=1)
+    assert [epoch for epoch in range(1, 10) if checkpoints.due_after_epoch(epoch)] == [3, 6, 9]
+    now = 129.9
+    assert not checkpoints.due_by_time()
+    now = 130.0
+    assert checkpoints.due_by_time()
+    checkpoints.save({})
+    assert not checkpoints.due_by_time()
+    never = Checkpoints(tmp_path, every_epochs=None, every_minutes=None, keep=1)
+    now = 1e9
+    assert not never.due_by_time()
+    assert not never.due_after_epoch(1)
+
+
+def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    """Also those in the zip archive's padding, which no reader looks at."""
+    whole = bytes(sealed({"model": nn.Linear(3, 2).state_dict(), "step": 7}))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(whole)
+    assert read_checkpoint(path, must_be_sealed=True)["step"] == 7
+    for offset in range(0, len(whole), 3):
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x10]) + whole[offset + 1 :])
+        with pytest.raises(UserError, match=r"checkpoint\.pt is cut or damaged"):
+            read_checkpoint(path, must_be_sealed=True)
+    for length in [*range(0, len(whole), 7), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"checkpoint\.pt is cut or damaged"):
+            read_checkpoint(path, must_be_sealed=True)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(UserError, match=r"checkpoint\.pt is cut or damaged"):
+        read_checkpoint(path, must_be_sealed=True)
+
+
+def test_weights_that_are_damaged_are_not_taken(tmp_path: Path) -> None:
+    source = filled(vgg16())
+    data = bytearray(sealed({"model": source.state_dict()}))
+    data[len(data) // 2] ^= 1  # in the midst of the weights, where nothing else would notice
+    (tmp_path / "checkpoint.pt").write_bytes(data)
+    with pytest.raises(UserError, match=r"init_from=.*cut or damaged"):
+        load_weights(vgg16(), tmp_path / "checkpoint.pt")
+
+
+def test_torch_and_zip_read_the_file_as_it_is(tmp_path: Path) -> None:
+    model = filled(vgg16())
+    make_checkpoints(tmp_path).save({"model": model.state_dict(), "rng": torch.get_rng_state(), "none": None})
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert all(torch.equal(content["model"][key], value) for key, value in model.state_dict().items())
+    with zipfile.ZipFile(tmp_path / "checkpoint.pt") as archive:
+        assert archive.testzip() is None
+        assert archive.comment.startswith(b"sha256:")
+
+
+def test_the_newest_intact_one_is_taken_and_the_damaged_are_kept_under_another_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in range(3):
+        make_checkpoints(tmp_path, 3).save({"step": step})
+    for name in ("checkpoint.pt", "checkpoint-1.pt"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
+    content = read_newest(find_checkpoints(tmp_path))
+    assert content == {"step": 0}
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "checkpoint.pt is cut or damaged" in caplog.messages[0]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1.pt.damaged", "checkpoint-2.pt", "checkpoint.pt.damaged"]
+    make_checkpoints(tmp_path, 3).save({"step": 3})
+    assert steps(tmp_path) == {"checkpoint.pt": 3, "checkpoint-2.pt": 0}
+    assert read_newest([]) is None

@@ -71,8 +71,11 @@ def test_data_root_is_cifar10_root_or_data(compose: Compose, monkeypatch: pytest
 @pytest.mark.parametrize(
     "override",
     [
-        "lr=0", "lr=-1", "lr=nan", "lr=inf", "epochs=-1", "batch_size=0", "eval_batch_size=0", "seed=-1",
-        "label_smoothing=1", "label_smoothing=-0.1", "log_every=0", "data.limit=0", "data.val_size=-1",
+        "lr=0", "lr=-1", "lr=nan", "lr=inf", "epochs=-1", "batch_size=0", "accumulate=0", "eval_batch_size=0",
+        "seed=-1",
+        "label_smoothing=1", "label_smoothing=-0.1", "log_every=0", "on_nonfinite=maybe",
+        "checkpoint.every_epochs=0", "checkpoint.every_minutes=0", "checkpoint.keep=0",
+        "data.limit=0", "data.val_size=-1",
         "data.num_classes=0", "data.mean=[0.5]", "data.std=[0.5,0.5,0]", "device.name=tpu", "device.precision=fp8",
         "device.threads=0",
     ],
@@ -105,10 +108,20 @@ def test_hash_changes_with_what_can_change_the_numbers_and_with_nothing_else(com
     def hash_of(*overrides: str) -> str:
         return config_hash(resolve(compose(*overrides)))
 
-    same = [[], ["tracker=none"], ["log_every=7"], ["data.root=/elsewhere"], ["data.source.mirrors=[]"], ["lr=1e-3"]]
+    same = [
+        [],
+        ["tracker=none"],
+        ["log_every=7"],
+        ["data.root=/elsewhere"],
+        ["data.source.mirrors=[]"],
+        ["lr=1e-3"],
+        ["resume=auto"],
+        ["checkpoint.keep=5"],
+    ]
     assert len({hash_of(*overrides) for overrides in same}) == 1
     others = [["lr=0.01"], ["seed=1"], ["model=vgg16"], ["device.threads=1"], ["data.limit=10"], ["optimizer=adamw"],
-              ["augment=none"], ["data=random"], ["batch_size=50"], ["epochs=2"], ["init_from=x"]]  # fmt: skip
+              ["augment=none"], ["data=random"], ["batch_size=50"], ["epochs=2"], ["init_from=x"],
+              ["accumulate=2"], ["on_nonfinite=skip"]]  # fmt: skip
     assert len({hash_of(*overrides) for overrides in [[], *others]}) == len(others) + 1
 
 

@@ -27,7 +27,9 @@ def losses(folder: Path) -> list[float]:
 def test_a_run_leaves_metrics_checkpoint_and_summary(tmp_path: Path, compose: Compose) -> None:
     cfg = compose(*QUIET, "epochs=2", "data.val_size=10")
     accuracy = run(cfg, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.jsonl", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-1.pt", "checkpoint.pt", "metrics.jsonl", "summary.json",
+    ]  # fmt: skip
 
     lines = read_metrics(tmp_path)
     assert all({"step", "epoch", "time_seconds"} <= set(line) for line in lines)
@@ -191,8 +193,11 @@ def test_limit_and_split_take_different_images_and_the_limit_leaves_the_split_al
     [
         ("data.val_size=80", "data.val_size=80 is not possible: there are 80 training images"),
         ("data.limit=81", "data.limit=81 is not possible: there are 80"),
-        ("data.limit=21", "batch_size=10 is not possible with 21 training images"),
-        ("batch_size=1", "batch_size=1 is not possible with 80 training images"),
+        ("data.limit=21", "batch_size=10 with accumulate=1 is not possible for 21 training images"),
+        ("batch_size=1", "batch_size=1 with accumulate=1 is not possible for 80 training images"),
+        ("accumulate=6", "batch_size=10 with accumulate=6 is not possible for 80 training images"),
+        ("accumulate=2 data.limit=73", "batch_size=10 with accumulate=2 is not possible for 73 training images"),
+        ("accumulate=11", "accumulate=11 is not possible: a batch has 10 images"),
         ("model.num_classes=9", "model.num_classes=9 is too few: the data has 10 classes"),
         ("schedule=cosine schedule.warmup_epochs=2", "whole run has 8"),
         ("optimizer.betas=[2,2]", "Invalid beta parameter"),
@@ -211,13 +216,21 @@ def test_a_mistake_is_a_user_error_and_in_the_summary(
     assert (summary["status"], summary["error"]) == ("failed", str(error.value))
 
 
-def test_a_run_that_diverges_says_so_in_its_summary(tmp_path: Path, compose: Compose) -> None:
-    with pytest.raises(DivergedError):
-        run(compose(*QUIET, "optimizer=sgd", "lr=1e30", "epochs=2"), tmp_path)
+def test_a_run_that_diverges_is_tested_and_says_so_in_its_summary(tmp_path: Path, compose: Compose) -> None:
+    with pytest.raises(DivergedError) as error:
+        run(compose(*QUIET, "optimizer=sgd", "lr=1e30", "epochs=2", "data.val_size=20"), tmp_path)
     summary = read_summary(tmp_path)
     assert summary["status"] == "diverged"
-    assert "lr=1e+30" in summary["error"]
-    assert "test_accuracy" not in summary
+    assert summary["error"] == str(error.value)
+    assert (summary["diverged_step"], summary["diverged_lr"], summary["epochs"]) == (2, 1e30, 0)
+    first = read_metrics(tmp_path)[0]
+    assert f"the last finite loss was {summary['last_finite_loss']:.4f}" in summary["error"]
+    assert 2 < summary["last_finite_loss"] < 3
+    assert [metrics for metrics in read_metrics(tmp_path) if "train/loss" in metrics] == []
+    assert first["val/accuracy"] == summary["val_accuracy"] == 0.1  # of a network that says nothing but NaN
+    assert read_metrics(tmp_path)[-1]["test/accuracy"] == summary["test_accuracy"] == 0.1
+    assert summary["test_loss"] is None
+    assert not (tmp_path / "checkpoint.pt").exists()
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 

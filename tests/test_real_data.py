@@ -93,9 +93,8 @@ def test_twenty_steps_equal_a_hand_written_loop(
         "data.limit=400", "batch_size=20", "log_every=1", "tracker=none", "epochs=1", *overrides,
     )  # fmt: skip
     expected = plain_losses(cifar10_root, build, make_optimizer, num_steps=20)
-    info = RunInfo("run", None, {})
-    parts = build_parts(cfg, info)
-    build_trainer(cfg, parts, build_loaders(cfg, parts), tmp_path, info).fit()
+    parts = build_parts(cfg, RunInfo("run", None, {}))
+    build_trainer(cfg, parts, build_loaders(cfg, parts), tmp_path, software={}).fit()
     losses = [line["train/loss"] for line in read_metrics(tmp_path) if "train/loss" in line]
     assert len(losses) == 20
     assert losses == pytest.approx(expected, abs=1e-6)

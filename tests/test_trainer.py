@@ -44,7 +44,14 @@ def make_trainer(
 
     torch.manual_seed(0)
     model = tiny()
-    options = {"epochs": 2, "label_smoothing": 0.0, "log_every": 1, "save": lambda: None, **options}
+    defaults: dict[str, Any] = {
+        "epochs": 2,
+        "label_smoothing": 0.0,
+        "accumulate": 1,
+        "on_nonfinite": "stop",
+        "log_every": 1,
+    }
+    options = defaults | options
     optimizer = make_optimizer(model.parameters())
     trainer = Trainer(
         model, optimizer, schedule or Constant(), loader, val_loader, CPU, log_metrics=log_metrics, **options
@@ -184,7 +191,9 @@ def test_evaluation_changes_nothing() -> None:
 
 def test_zero_epochs_train_nothing_but_save_and_validate() -> None:
     saved: list[int] = []
-    trainer, logged = make_trainer(make_loader(), val_loader=make_loader(30), epochs=0, save=lambda: saved.append(1))
+    trainer, logged = make_trainer(
+        make_loader(), val_loader=make_loader(30), epochs=0, after_epoch=lambda: saved.append(1)
+    )
     before = [parameter.clone() for parameter in trainer.model.parameters()]
     trainer.fit()
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
@@ -207,10 +216,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_lr() -> None
 
     trainer, logged = make_trainer(make_loader(), log_every=5)
     trainer.forward = Poison()
-    with pytest.raises(DivergedError, match=r"loss is nan by step 10 \(epoch 1\) at lr=0\.1") as error:
+    with pytest.raises(DivergedError, match=r"loss is nan at step 7 \(epoch 1\) at lr=0\.1; the last") as error:
         trainer.fit()
-    assert error.value.status == "diverged"
-    assert len(logged) == 1
+    assert (error.value.status, len(logged)) == ("diverged", 1)
+    plain, every_step = make_trainer(make_loader())
+    plain.forward = Poison()
+    with pytest.raises(DivergedError):
+        plain.fit()
+    last_loss = losses_of(every_step)[-1]
+    assert error.value.facts == {"diverged_step": 7, "diverged_lr": 0.1, "last_finite_loss": last_loss}
+    assert f"the last finite loss was {last_loss:.4f}" in str(error.value)
 
 
 def test_saved_state_holds_what_a_resume_needs(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Ctrl-C and SIGTERM: the first lets the running step end and its state be saved, another one stops at once.
+
+One process has one set of handlers, so this module keeps the state itself. `install` sets it up; `deferred` is the
+context in which the first signal waits for `check`; anywhere else it raises `Interrupted` there and then.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from types import FrameType
+
+SAME_SECONDS = 0.5  # a terminal and a parent process may both deliver one and the same Ctrl-C
+
+_received: int | None = None
+_received_at = 0.0
+_last_words: Callable[[], None] | None = None  # not None while deferred
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to stop."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.is_hasty = False  # whether something was left running that the process's end should not wait for
+
+
+def install() -> None:
+    """Take over SIGINT and SIGTERM in this process, unless it is a thread's call or was done before."""
+    if threading.current_thread() is threading.main_thread():
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(signum) not in (_handle, signal.SIG_IGN):
+                signal.signal(signum, _handle)
+
+
+def is_worker() -> bool:
+    """Return whether a launcher started this process to run jobs in it."""
+    return multiprocessing.parent_process() is not None
+
+
+def check() -> None:
+    """Raise `Interrupted` if a signal has come."""
+    if _received is not None:
+        raise Interrupted(_received)
+
+
+def exit_code() -> int:
+    """Return 128 plus the number of the signal that has come, or 130."""
+    return 128 + (_received or signal.SIGINT)
+
+
+def has_come() -> bool:
+    """Return whether a signal has come."""
+    return _received is not None
+
+
+@contextmanager
+def deferred(last_words: Callable[[], None]) -> Iterator[None]:
+    """Let the first signal wait for `check`; another one calls `last_words` and ends the process."""
+    global _last_words
+    _last_words = last_words
+    try:
+        yield
+    finally:
+        _last_words = None
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    global _received, _received_at
+    if _received is not None:
+        if monotonic() - _received_at > SAME_SECONDS:
+            _stop_at_once(signum)
+        return
+    _received, _received_at = signum, monotonic()
+    children = multiprocessing.active_children()  # a launcher's workers: they end their steps, then the sweep ends
+    if _last_words is None and not children and not is_worker():
+        raise Interrupted(signum)
+    for child in children:
+        child.terminate()
+    if not is_worker():
+        _print("Stopping: the running step is finished and saved first. Once more stops at once.\n")
+
+
+def _stop_at_once(signum: int) -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+    if _last_words is not None:
+        with suppress(OSError):
+            _last_words()
+    os._exit(128 + signum)
+
+
+def _print(text: str) -> None:
+    """Write to stderr past Python's buffers, which the signal may have interrupted."""
+    with suppress(OSError):
+        os.write(2, text.encode())
