@@ -21,13 +21,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar import signals
 from cifar.config import RULES, check, config_hash, resolve, unknown_key
-from cifar.errors import DivergedError, UserError, describe_end
+from cifar.errors import DivergedError, StoppedError, UserError, describe_end
 from cifar.resume import AUTO, finished, place, restore, result_of
 from cifar.run_folder import holds_run, locked, put_aside, read_summary, refuse_used_folder, score, write_json
 
 log = logging.getLogger(__name__)
 
 _sweep_lock = ExitStack()
+_way_on = ""  # the command that continues what a signal stops
 
 
 class RefusedError(BaseException):
@@ -60,7 +61,7 @@ def start(main: Callable[[], Any]) -> None:
 
 def leave(error: BaseException) -> None:
     """End the process with the exit code of the signal that asked for it."""
-    print("Interrupted.", file=sys.stderr)
+    print(f"Interrupted. {_way_on}".strip(), file=sys.stderr)
     if getattr(error, "is_hasty", False):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -70,11 +71,12 @@ def leave(error: BaseException) -> None:
 
 def job(cfg: DictConfig) -> float:
     """Run one job of a Hydra command in the folder that Hydra made for it."""
+    global _way_on
     hydra = HydraConfig.get()
     folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     signals.install()  # this may be a process of the launcher's
     if signals.has_come():
-        raise UserError("it was not started, because the sweep is stopped.")
+        raise StoppedError("not started, because the sweep is stopped.")
     logging.raiseExceptions = False  # a full disk is reported once, not by every line of run.log
     with locked(folder):
         try:
@@ -85,13 +87,10 @@ def job(cfg: DictConfig) -> float:
             log.error(f"Job {hydra.job.num}: {error}")
             result = score(read_summary(folder))
         except signals.Interrupted:
-            sweep = os.path.relpath(hydra.sweep.dir)
-            command = (
-                f"python -m cifar.resume {sweep}" if is_sweep else f"python run.py resume={os.path.relpath(folder)}"
-            )
-            log.info(f"Continue with: {command}")
             if signals.is_worker():  # the launcher would kill the other workers at once
-                raise UserError("it was interrupted.") from None
+                raise StoppedError("interrupted.") from None
+            if not is_sweep and (folder / "checkpoint.pt").exists():
+                _way_on = f"Continue with: python run.py resume={os.path.relpath(folder)}"
             raise
     if not signals.is_worker():
         signals.check()
@@ -156,6 +155,7 @@ class Jobs(LogJobReturnCallback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Keep other processes off the folder, and refuse one that already holds a sweep."""
+        global _way_on
         folder = Path(config.hydra.sweep.dir).absolute()
         try:
             _sweep_lock.enter_context(locked(folder))
@@ -166,13 +166,16 @@ class Jobs(LogJobReturnCallback):
                 )
         except (UserError, OSError) as error:
             raise RefusedError(str(error)) from None
+        _way_on = f"Continue with: python -m cifar.resume {os.path.relpath(folder)}"
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Log the failure; a job that succeeded has said so itself, and `start` reports a single run's failure."""
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
             return
         error = job_return._return_value
-        if isinstance(error, UserError):
+        if isinstance(error, StoppedError):
+            self.log.info(f"Job {config.hydra.job.num}: {error}")
+        elif isinstance(error, UserError):
             self.log.error(f"Job {config.hydra.job.num} failed: {error}")
         else:
             super().on_job_end(config=config, job_return=job_return, **kwargs)

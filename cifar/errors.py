@@ -9,6 +9,12 @@ class UserError(ValueError):
     status = "failed"
 
 
+class StoppedError(UserError):
+    """A launcher's worker ended a job, or did not begin it, because a signal stopped the sweep."""
+
+    status = "interrupted"
+
+
 class DivergedError(UserError):
     """The training loss or the gradient is no longer finite; `facts` goes into summary.json beside the message."""
 

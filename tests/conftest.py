@@ -1,10 +1,13 @@
 """What several test modules share: composed configurations, the command line, and the real data."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import cifar.config  # registers the schema
+from tests.processes import ROOT as ROOT
+from tests.processes import Run
 
-ROOT = Path(__file__).parent.parent
 assert cifar.config is not None
 
 # A run of a second: eight steps of a tiny model on noise.
@@ -32,7 +36,6 @@ TINY = [
 QUIET = [*TINY, "tracker=none"]
 
 Compose = Callable[..., DictConfig]
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +55,52 @@ def _compose() -> Iterator[Compose]:
         yield lambda *overrides: compose("config", overrides=list(overrides))
 
 
+@dataclass(frozen=True)
+class Completed:
+    """What a process left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Start = Callable[..., Run]
+Command = Callable[..., Completed]
+
+
+@pytest.fixture(name="start")
+def _start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts run.py in `tmp_path`; what still runs at the end of the test is killed."""
+    runs: list[Run] = []
+
+    def start(*arguments: str, program: Sequence[str] = (str(ROOT / "run.py"),), **environment: str) -> Run:
+        runs.append(Run(tmp_path, [*program, *arguments], tmp_path.with_name(f"{tmp_path.name}-logs"), **environment))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        with contextlib.suppress(ProcessLookupError):
+            run.send(signal.SIGKILL, to_group=True)
+        run.process.join()
+
+
 @pytest.fixture(name="command")
-def _command(tmp_path: Path) -> Command:
+def _command(start: Start) -> Command:
     """Return a function that calls run.py in `tmp_path` with arguments and returns what came out."""
 
-    def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+    def command(*arguments: str, **options: Any) -> Completed:
+        run = start(*arguments, **options)
+        return Completed(run.end(), run.output, run.errors)
+
+    return command
+
+
+@pytest.fixture(name="cold_command")
+def _cold_command(tmp_path: Path) -> Command:
+    """Return a function as `command`, but with an interpreter that starts from nothing."""
+
+    def command(*arguments: str, **environment: str) -> Completed:
+        result = subprocess.run(
             [sys.executable, str(ROOT / "run.py"), *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
@@ -65,6 +108,7 @@ def _command(tmp_path: Path) -> Command:
             text=True,
             timeout=300,
         )
+        return Completed(result.returncode, result.stdout, result.stderr)
 
     return command
 

@@ -29,10 +29,10 @@ from tests.conftest import QUIET, TINY, Command, read_metrics, read_summary
     ids=lambda value: " ".join(value) if isinstance(value, list) and "=" in value[0] else None,
 )
 def test_a_mistake_ends_in_one_message(
-    tmp_path: Path, command: Command, arguments: list[str], messages: list[str]
+    tmp_path: Path, cold_command: Command, arguments: list[str], messages: list[str]
 ) -> None:
     start = time.perf_counter()
-    result = command(*arguments, CUDA_VISIBLE_DEVICES="")
+    result = cold_command(*arguments, CUDA_VISIBLE_DEVICES="")
     seconds = time.perf_counter() - start
     assert result.returncode == 1
     assert all(message in result.stderr for message in messages), result.stderr
@@ -44,15 +44,15 @@ def test_a_mistake_ends_in_one_message(
     assert not [*tmp_path.rglob("checkpoint.pt")]
 
 
-def test_hydra_full_error_shows_the_traceback(command: Command) -> None:
-    result = command("lr=-1", HYDRA_FULL_ERROR="1")
+def test_hydra_full_error_shows_the_traceback(cold_command: Command) -> None:
+    result = cold_command("lr=-1", HYDRA_FULL_ERROR="1")
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert "UserError: lr=-1.0" in result.stderr
 
 
-def test_help_shows_groups_values_and_examples(command: Command) -> None:
-    result = command("--help")
+def test_help_shows_groups_values_and_examples(cold_command: Command) -> None:
+    result = cold_command("--help")
     assert result.returncode == 0
     for word in ("model: resnet50, vgg16", "optimizer: adam, adamw, sgd", "python run.py -m lr=", "data.val_size=0",
                  "label_smoothing", "init_from"):  # fmt: skip
@@ -61,8 +61,8 @@ def test_help_shows_groups_values_and_examples(command: Command) -> None:
     assert "schema" not in result.stdout
 
 
-def test_a_piped_run_prints_the_reports_lines_and_nothing_else(tmp_path: Path, command: Command) -> None:
-    result = command(*TINY, "tracker=none", "log_every=4", "epochs=2")
+def test_a_piped_run_prints_the_reports_lines_and_nothing_else(tmp_path: Path, cold_command: Command) -> None:
+    result = cold_command(*TINY, "tracker=none", "log_every=4", "epochs=2")
     assert result.returncode == 0
     assert result.stderr == ""
     (folder,) = tmp_path.glob("outputs/*/*")

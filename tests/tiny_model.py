@@ -1,10 +1,12 @@
-"""A model small enough to train in a test, with convolution, batch norm, dropout and a linear layer."""
+"""Models small enough to train in a test."""
 
-from torch import nn
+import time
+
+from torch import Tensor, nn
 
 
 def tiny(num_classes: int = 10) -> nn.Module:
-    """Build a network for (N, 3, 32, 32) with some 400 parameters."""
+    """Build a network for (N, 3, 32, 32) with some 400 parameters: convolution, batch norm, dropout, linear layer."""
     return nn.Sequential(
         nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1),
         nn.BatchNorm2d(8),
@@ -14,3 +16,17 @@ def tiny(num_classes: int = 10) -> nn.Module:
         nn.Dropout(0.1),
         nn.Linear(8, num_classes),
     )
+
+
+class Slow(nn.Module):
+    """The tiny network, with a pause of `seconds` before every batch."""
+
+    def __init__(self, seconds: float, num_classes: int = 10) -> None:
+        super().__init__()
+        self.seconds, self.inner = seconds, tiny(num_classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits."""
+        time.sleep(self.seconds)
+        logits: Tensor = self.inner(inputs)
+        return logits

@@ -1,0 +1,385 @@
+"""Faults done to real processes: signals at random moments, full and read-only disks, locks, killed helpers.
+
+Whatever happened, the run that is resumed equals the one that was left alone.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar.checkpoint import read_checkpoint
+from cifar.run_folder import is_locked, locked
+from tests.conftest import QUIET, ROOT, TINY, Command, Start, read_metrics, read_summary
+from tests.test_resume import assert_identical, results
+from tests.test_tracking import records
+
+LIMIT_SECONDS = 10  # from the signal to the end
+SLOW = ["model._target_=tests.tiny_model.Slow", "+model.seconds=0.05", "log_every=1", "device.threads=1"]
+
+
+RESUME_SWEEP = ("-m", "cifar.resume")
+
+
+def lines_of(folder: Path) -> list[tuple[int, str]]:
+    """Return the step and the kind of every line of metrics.jsonl."""
+    return [(line["step"], [*line][3]) for line in read_metrics(folder)]
+
+
+def assert_no_step_is_missing_or_doubled(folder: Path, num_steps: int) -> None:
+    """With log_every=1."""
+    steps = [line["step"] for line in read_metrics(folder) if "train/loss" in line]
+    assert steps == [*range(1, num_steps + 1)]
+    assert len(set(lines_of(folder))) == len(lines_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "resume"),
+    [(signal.SIGTERM, 143, "outputs/run"), (signal.SIGINT, 130, "outputs/run/checkpoint.pt")],
+)
+def test_a_signal_ends_the_step_saves_and_the_run_can_be_resumed(
+    tmp_path: Path, start: Start, command: Command, signum: int, code: int, resume: str
+) -> None:
+    arguments = [*QUIET, *SLOW, "epochs=4", "data.val_size=20"]
+    run = start(*arguments, "hydra.run.dir=outputs/run")
+    run.wait_for(r"Epoch \[2/4\], Step \[3/6\]")
+    begin = time.perf_counter()
+    run.send(signum)
+    assert run.end() == code
+    assert time.perf_counter() - begin < LIMIT_SECONDS
+    assert "Stopping: the running step is finished and saved first." in run.text
+    assert run.errors.endswith("Interrupted. Continue with: python run.py resume=outputs/run\n")
+    assert "Traceback" not in run.text
+    folder = tmp_path / "outputs" / "run"
+    summary = read_summary(folder)
+    assert summary["status"] == "interrupted"
+    assert summary["steps"] == read_checkpoint(folder / "checkpoint.pt")["step"] >= 9
+    config = (folder / ".hydra" / "config.yaml").read_text()
+
+    again = command(f"resume={resume}", "log_every=1")
+    assert again.returncode == 0, again.stderr
+    assert f"Resumed at step {summary['steps']} of 24" in again.stdout
+    assert_no_step_is_missing_or_doubled(folder, 24)
+    assert (folder / ".hydra" / "config.yaml").read_text() == config
+    assert (folder / "run.log").read_text().count("Epoch [2/4], Step [3/6]") == 1
+    plain = command(*[word for word in arguments if "tiny_model" not in word and "seconds" not in word],
+                    "model._target_=tests.tiny_model.Slow", "+model.seconds=0.0", "hydra.run.dir=plain",)  # fmt: skip
+    assert plain.returncode == 0, plain.stderr
+    one, other = results(folder), results(tmp_path / "plain")
+    del one["summary"]["config_hash"], other["summary"]["config_hash"]  # the pause
+    assert_identical(one, other)
+
+    done = command(f"resume={resume}")
+    assert (done.returncode, done.stdout.splitlines()[-1][:26]) == (0, "outputs/run is done alread")
+    refused = command(f"resume={resume}", "lr=0.5")
+    assert refused.returncode == 1
+    assert "lr=0.5 is not possible for the run that is resumed" in refused.stderr
+    assert_identical(one["metrics"], results(folder)["metrics"])
+
+
+def test_a_second_ctrl_c_stops_at_once_with_a_truthful_summary(tmp_path: Path, start: Start) -> None:
+    run = start(*QUIET, "model._target_=tests.tiny_model.Slow", "+model.seconds=60", "hydra.run.dir=run")
+    run.wait_for("parameters on cpu")
+    time.sleep(2)
+    run.send(signal.SIGINT)
+    run.wait_for("Once more stops at once")
+    time.sleep(0.6)
+    begin = time.perf_counter()
+    run.send(signal.SIGINT)
+    assert run.end() == 130
+    assert time.perf_counter() - begin < 2
+    assert read_summary(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_id(
+    tmp_path: Path, start: Start, command: Command
+) -> None:
+    run = start(*TINY, *SLOW, "tracker=wandb", "epochs=3", "hydra.run.dir=runs/one")
+    run.wait_for(r"Epoch \[2/3\], Step \[2/8\]")
+    begin = time.perf_counter()
+    run.send(signal.SIGINT, to_group=True)
+    assert run.end() == 130
+    assert time.perf_counter() - begin < LIMIT_SECONDS
+    assert command("resume=runs/one").returncode == 0
+    parts = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(parts) == 2
+    shown = [next(record["run"] for record in records(part) if record["type"] == "run") for part in parts]
+    assert len({(record["run_id"], record["display_name"], record.get("run_group")) for record in shown}) == 1
+    steps = [
+        [int(record["history"]["item"]["_step"]) for record in records(part) if record["type"] == "history"]
+        for part in parts
+    ]
+    assert [*steps[0], *steps[1]] == [*range(1, 25)]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, command: Command, signum: int) -> None:
+    run = start("-m", *QUIET, *SLOW, "epochs=2", "lr=0.1,-1,0.01,0.001", "hydra.sweep.dir=multirun/one")
+    run.wait_for("#2")
+    run.wait_for(r"Epoch \[2/2\], Step \[2/8\]")
+    run.send(signum)
+    assert run.end() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signal.Signals(signum)]
+    sweep = tmp_path / "multirun" / "one"
+    if signum != signal.SIGKILL:
+        assert run.errors.endswith("Interrupted. Continue with: python -m cifar.resume multirun/one\n")
+    statuses = [read_summary(sweep / str(number))["status"] for number in range(3)]
+    assert statuses == ["completed", "failed", "running" if signum == signal.SIGKILL else "interrupted"]
+    assert not is_locked(sweep / "2")
+    assert not (sweep / "3").exists()
+    first = (sweep / "0" / "metrics.jsonl").read_bytes()
+    cut_at = read_checkpoint(sweep / "2" / "checkpoint.pt")["step"]
+
+    # from another folder, and with the same mistake in job 1
+    again = start(str(sweep), program=RESUME_SWEEP)
+    assert again.end() == 1
+    assert "multirun/one/0 is done already" in again.text
+    assert "Job 1 failed: lr=-1.0 is not possible" in again.text
+    assert f"Resumed at step {cut_at} of 16" in again.text
+    assert (sweep / "0" / "metrics.jsonl").read_bytes() == first
+    statuses = [read_summary(sweep / str(number))["status"] for number in range(4)]
+    assert statuses == ["completed", "failed", "completed", "completed"]
+    for number in (2, 3):
+        assert_no_step_is_missing_or_doubled(sweep / str(number), 16)
+    assert sorted(path.name for path in sweep.iterdir()) == [
+        ".lock", ".multirun.yaml.copy", "0", "1", "2", "3", "multirun.yaml",
+    ]  # fmt: skip
+
+
+def test_a_sweep_that_is_done_says_so_and_one_whose_files_changed_is_done_again(
+    tmp_path: Path, start: Start, command: Command
+) -> None:
+    conf = tmp_path / "conf" / "experiment"
+    conf.mkdir(parents=True)
+    (conf / "mine.yaml").write_text("# @package _global_\nlabel_smoothing: 0.1\n")
+    arguments = ["--config-dir", str(tmp_path / "conf"), "-m", *QUIET, "experiment=mine", "seed=1,2", "epochs=2"]
+    assert command(*arguments, "hydra.sweep.dir=swept").returncode == 0
+    sweep = tmp_path / "swept"
+    before = [results(sweep / number) for number in "01"]
+
+    refused = command(*arguments, "hydra.sweep.dir=swept")
+    assert refused.returncode == 1
+    assert "already holds a sweep. Continue it with python -m cifar.resume swept" in refused.stderr
+
+    done = start("swept", "hydra/launcher=basic", program=RESUME_SWEEP)
+    assert done.end() == 0
+    assert done.output.endswith("All 2 jobs of swept are done (2 were before).\n")
+    assert "Epoch" not in done.text
+    assert_identical(before, [results(sweep / number) for number in "01"])
+
+    longer = start("swept", "epochs=3", program=RESUME_SWEEP)
+    assert longer.end() == 0, longer.text
+    assert longer.text.count("Resumed at step 16 of 24") == 2
+
+    (conf / "mine.yaml").write_text("# @package _global_\nlabel_smoothing: 0.2\n")
+    changed = start("swept", program=RESUME_SWEEP)
+    assert changed.end() == 0, changed.text
+    assert "Job 1 is begun anew; what it had is now in swept/1/replaced-1" in changed.text
+    assert "label_smoothing=0.2 is not possible" in changed.text
+    for number in "01":
+        assert read_summary(sweep / number)["times_resumed"] == 0
+        assert read_summary(sweep / number / "replaced-1")["steps"] == 24
+        assert (sweep / number / "replaced-1" / ".hydra" / "config.yaml").is_file()
+        assert "label_smoothing: 0.2" in (sweep / number / ".hydra" / "config.yaml").read_text()
+
+
+def test_a_sweep_side_by_side_that_lost_a_worker_goes_on(tmp_path: Path, start: Start) -> None:
+    arguments = ["-m", *QUIET, *SLOW, "epochs=3", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    run = start(*arguments, "hydra.sweep.dir=side")
+    run.wait_for(r"Epoch \[2/3\], Step \[4/8\]")
+    owner = next(path for path in (tmp_path / "side").glob("*/.lock-owner"))
+    os.kill(int(re.findall(r"process (\d+)", owner.read_text())[0]), signal.SIGKILL)
+    assert run.end() == 1
+    again = start("side", program=RESUME_SWEEP)
+    again.wait_for(r"Resumed at step \d+ of 24")
+    assert again.end() == 0, again.text
+    assert again.output.endswith("All 3 jobs of side are done (0 were before).\n")
+    for number in range(3):
+        assert_no_step_is_missing_or_doubled(tmp_path / "side" / str(number), 24)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
+    tmp_path: Path, start: Start, signum: int
+) -> None:
+    arguments = ["-m", *QUIET, *SLOW, "epochs=20", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    run = start(*arguments, "hydra.sweep.dir=side", "checkpoint.every_epochs=null")
+    for _ in range(12):
+        run.wait_for(r"Epoch \[\d+/20\], Step")
+    begin = time.perf_counter()
+    run.send(signum, to_group=signum == signal.SIGINT)
+    assert run.end() == 128 + signum
+    assert time.perf_counter() - begin < LIMIT_SECONDS
+    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.resume side\n")
+    for number in range(2):
+        summary = read_summary(tmp_path / "side" / str(number))
+        assert summary["status"] == "interrupted"
+        assert summary["steps"] == read_checkpoint(tmp_path / "side" / str(number) / "checkpoint.pt")["step"]
+    assert not (tmp_path / "side" / "2" / "summary.json").exists()
+
+
+def test_two_runs_in_one_folder(tmp_path: Path, start: Start, command: Command) -> None:
+    run = start(*QUIET, *SLOW, "epochs=100", "hydra.run.dir=one")
+    run.wait_for(r"Epoch \[2/")
+    for other in (command("resume=auto", *QUIET, "hydra.run.dir=one"), command("resume=one")):
+        assert other.returncode == 1
+        assert re.search(rf"one is in use by process {run.pid} on {os.uname().nodename}\.", other.stderr)
+        assert "Traceback" not in other.stderr
+    run.send(signal.SIGKILL)
+    assert run.end() == -signal.SIGKILL
+    steps = read_checkpoint(tmp_path / "one" / "checkpoint.pt")["step"]
+    again = command("resume=one", f"epochs={steps // 8 + 1}")
+    assert again.returncode == 0, again.stderr
+    assert_no_step_is_missing_or_doubled(tmp_path / "one", steps + 8)
+
+
+def test_a_sweep_that_still_runs_is_not_resumed(tmp_path: Path, start: Start) -> None:
+    with locked(tmp_path / "sweep"):
+        (tmp_path / "sweep" / "multirun.yaml").write_text(
+            "hydra: {job: {config_name: config}, runtime: {cwd: /, config_sources: []}, "
+            "overrides: {task: [lr=0.1], hydra: []}}"
+        )
+        again = start(str(tmp_path / "sweep"), program=RESUME_SWEEP)
+        assert again.end() == 1
+    assert f"is in use by process {os.getpid()} on" in again.text
+    assert "Traceback" not in again.text
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a file system of `size` in memory on the folder, or skip the test where that is not allowed."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("fill", ["checkpoint", "metrics"])
+def test_a_full_disk_ends_the_run_with_one_message_and_it_goes_on_when_there_is_room(
+    tmp_path: Path, command: Command, start: Start, fill: str
+) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, "160k"):
+        arguments = [*QUIET, *SLOW, "epochs=4", "hydra.run.dir=disk/run"]
+        if fill == "metrics":
+            arguments += ["checkpoint.every_epochs=3"]
+        run = start(*arguments)
+        run.wait_for(r"Epoch \[2/4\], Step \[3/8\]" if fill == "checkpoint" else r"Epoch \[4/4\], Step \[3/8\]")
+        with (disk / "rest").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        assert run.end() == 1
+        name = "checkpoint.pt" if fill == "checkpoint" else r"(metrics.jsonl|checkpoint.pt)"
+        assert re.search(rf"disk/run/{name} can't be written: No space left on device\.", run.text)
+        assert "Traceback" not in run.text
+        assert "Logging error" not in run.text
+        step = read_checkpoint(disk / "run" / "checkpoint.pt", must_be_sealed=True)["step"]
+        assert step == (8 if fill == "checkpoint" else 24)
+
+        (disk / "rest").unlink()
+        again = command("resume=disk/run")
+        assert again.returncode == 0, again.stderr
+        assert f"Resumed at step {step} of 32" in again.stdout
+        assert_no_step_is_missing_or_doubled(disk / "run", 32)
+        assert command(*arguments[:-1], "hydra.run.dir=plain", "checkpoint.every_epochs=1").returncode == 0  # fmt: skip
+        assert_identical(results(disk / "run"), results(tmp_path / "plain"))
+
+
+def test_a_folder_that_becomes_unwritable(tmp_path: Path, start: Start, command: Command) -> None:
+    folder = tmp_path / "run"
+    run = start(*QUIET, *SLOW, "epochs=4", "hydra.run.dir=run")
+    run.wait_for(r"Epoch \[2/4\], Step \[3/8\]")
+    entries = [str(folder), *map(str, folder.iterdir())]
+    if subprocess.run(["chattr", "+i", *entries], capture_output=True).returncode:
+        pytest.skip("chattr is not allowed here")
+    try:
+        assert run.end() == 1
+    finally:
+        subprocess.run(["chattr", "-i", *entries], check=True)
+    assert "run/metrics.jsonl can't be written: Operation not permitted. The run stops." in run.text
+    assert "run/summary.json can't be written: Operation not permitted." in run.text
+    assert "Traceback" not in run.text
+    assert read_summary(folder)["status"] == "running"
+    assert not is_locked(folder)
+    again = command("resume=run")
+    assert again.returncode == 0, again.stderr
+    assert_no_step_is_missing_or_doubled(folder, 32)
+
+
+def test_a_killed_dashboard_does_not_stop_the_training(tmp_path: Path, start: Start) -> None:
+    run = start(*TINY, *SLOW, "tracker=wandb", "epochs=3", "hydra.run.dir=run")
+    run.wait_for(r"Epoch \[1/3\], Step \[3/8\]")
+    cores = wandb_cores_of(run.pid)
+    assert cores
+    for core in cores:
+        os.kill(core, signal.SIGKILL)
+    assert run.end() == 0, run.text
+    assert run.text.count("The dashboard failed and gets nothing more from this run") == 1
+    assert_no_step_is_missing_or_doubled(tmp_path / "run", 24)
+    assert read_summary(tmp_path / "run")["status"] == "completed"
+
+
+def wandb_cores_of(pid: int) -> list[int]:
+    """Return wandb's service processes below a process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"wandb" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_dashboard_whose_folder_cant_be_written_does_not_stop_the_training(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "wandb").write_text("a file where the folder should be")
+    result = command(*TINY, "tracker=wandb", "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("The dashboard failed and gets nothing more from this run") == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    assert read_summary(tmp_path / "run")["status"] == "completed"
+
+
+def random_faults(folder: Path, name: str, number: int) -> dict[str, int]:
+    """Let `number` signals fall on tiny runs at random moments; check every run against the one left alone."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.random_faults", str(folder), name, str(number)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    counts: dict[str, int] = json.loads(result.stdout.splitlines()[-1])
+    expected = results(folder / "uncut")
+    for index in range(counts["runs"]):
+        run: dict[str, Any] = results(folder / f"run{index}")
+        assert_identical(expected, run, f"run{index}")
+    assert counts["signals"] == number
+    assert 1 <= counts["runs"] <= number + 1
+    return counts
+
+
+@pytest.mark.parametrize("name", ["KILL", "TERM"])
+def test_signals_at_a_few_random_moments(tmp_path: Path, name: str) -> None:
+    random_faults(tmp_path, name, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "number"), [("KILL", 200), ("TERM", 50), ("INT", 50)])
+def test_signals_at_many_random_moments(tmp_path: Path, name: str, number: int) -> None:
+    counts = random_faults(tmp_path, name, number)
+    print(name, counts)
+    assert counts["before_first_checkpoint"] < number / 2
+    if name == "KILL":
+        assert counts["torn_writes"] >= 1  # some fell into the midst of writing a file
