@@ -370,7 +370,7 @@ def random_faults(folder: Path, name: str, number: int) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("name", ["KILL", "TERM"])
+@pytest.mark.parametrize("name", ["KILL"])
 def test_signals_at_a_few_random_moments(tmp_path: Path, name: str) -> None:
     random_faults(tmp_path, name, 6)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from cifar.errors import UserError
-from cifar.tracking import MetricsFile, RunInfo, WandbTracker, has_api_key
+from cifar.signals import Interrupted
+from cifar.tracking import Guard, MetricsFile, NoTracker, RunInfo, WandbTracker, has_api_key
 from tests.conftest import TINY, Command, read_metrics, read_summary
 
 INFO = RunInfo("2026-11-23/04-12-00", None, {"lr": 0.1, "data": {"limit": None}})
@@ -177,3 +181,84 @@ def test_a_sweeps_offline_runs_hold_what_metrics_jsonl_holds_also_when_a_job_fai
 
 def history(run_folder: Path) -> list[dict[str, Any]]:
     return [record for record in records(run_folder) if record["type"] == "history"]
+
+
+class Failing(NoTracker):
+    """A tracker whose methods named in `failing` raise."""
+
+    def __init__(self, failing: str) -> None:
+        super().__init__(INFO)
+        self.failing, self.calls = failing, list[str]()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.failing:
+            raise OSError("the disk\nis gone")
+
+    def __enter__(self) -> "Failing":
+        self._call("enter")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call("exit")
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self._call("log")
+
+    def log_predictions(self, labels: Tensor, predictions: Tensor, class_names: list[str]) -> None:
+        self._call("predictions")
+
+    def summarise(self, summary: dict[str, Any]) -> None:
+        self._call("summarise")
+
+
+@pytest.mark.parametrize("failing", ["enter", "log", "predictions", "summarise", "exit", "nothing"])
+def test_a_failing_tracker_is_warned_of_once_and_left_alone(failing: str, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Failing(failing)
+    with Guard(tracker) as guard:
+        for _ in range(2):
+            guard.log({}, 1)
+        guard.log_predictions(torch.zeros(1), torch.zeros(1), ["a"])
+        guard.summarise({})
+    order = ["enter", "log", "log", "predictions", "summarise", "exit"]
+    assert tracker.calls == (order if failing == "nothing" else order[: order.index(failing) + 1])
+    expected = "The dashboard failed and gets nothing more from this run; metrics.jsonl does. "
+    assert caplog.messages == ([] if failing == "nothing" else [expected + "It said: OSError: the disk is gone"])
+
+
+def test_what_the_user_can_mend_in_a_tracker_is_raised() -> None:
+    guard = Guard(make_tracker(Path("."), "online"))
+    with pytest.raises(UserError, match="no API key"):
+        guard.__enter__()
+
+
+def test_a_tracker_that_does_not_close_after_ctrl_c_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar.tracking.CLOSING_SECONDS", 0.1)
+    leave = threading.Event()
+
+    class Stuck(NoTracker):
+        def __exit__(self, *_: object) -> None:
+            leave.wait(20)
+
+    start = time.perf_counter()
+    with pytest.raises(Interrupted) as error, Guard(Stuck(INFO)):
+        raise Interrupted(signal.SIGINT)
+    assert time.perf_counter() - start < 5
+    assert error.value.is_hasty
+    leave.set()
+    with pytest.raises(Interrupted) as error, Guard(NoTracker(INFO)):
+        raise Interrupted(signal.SIGINT)
+    assert not error.value.is_hasty
+
+
+def test_a_resumed_run_that_the_server_refuses_keeps_its_id_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    info = RunInfo("name", "group", {}, id="abcd1234", is_resumed=True)
+    with WandbTracker(info, "auto", "cifar-tests", None, str(tmp_path), 2) as tracker:
+        tracker.log({"train/loss": 1.0}, step=7)
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert folder.name.endswith("-abcd1234")
+    assert [int(record["history"]["item"]["_step"]) for record in history(folder)] == [7]

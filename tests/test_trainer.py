@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from cifar.data.augment import CropFlip
 from cifar.data.loader import Loader
-from cifar.device import set_up_device
-from cifar.errors import DivergedError
+from cifar.device import explain_out_of_memory, set_up_device
+from cifar.errors import DivergedError, UserError
 from cifar.schedules import Constant, Cosine, Schedule, Step
+from cifar.tallies import Window
 from cifar.trainer import Metrics, Trainer
 from tests.tiny_model import tiny
 
@@ -237,3 +238,173 @@ def test_saved_state_holds_what_a_resume_needs(tmp_path: Path) -> None:
     assert state["model"].keys() == trainer.model.state_dict().keys()
     assert state["optimizer"]["state"][0]["step"] == 20
     assert torch.equal(state["rng"]["cpu"], torch.get_rng_state())
+
+
+def without_batch_norm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 10])
+@pytest.mark.parametrize("num_images", [100, 93])  # the last batch has ten images or three
+def test_parts_of_a_batch_add_up_to_the_batch(accumulate: int, num_images: int) -> None:
+    results = []
+    for parts in (1, accumulate):
+        model = without_batch_norm()
+        logged: list[Metrics] = []
+        trainer = Trainer(
+            model, optim.SGD(model.parameters(), lr=0.1, momentum=0.9), Constant(), make_loader(num_images), None, CPU,
+            epochs=2, label_smoothing=0.1, accumulate=parts, on_nonfinite="stop", log_every=1,
+            log_metrics=lambda metrics, step, epoch, logged=logged: logged.append(metrics),  # type: ignore[misc]
+        )  # fmt: skip
+        sizes: list[int] = []
+        model.register_forward_hook(lambda module, inputs, output, sizes=sizes: sizes.append(len(output)))
+        trainer.fit()
+        results.append((logged, [*model.parameters()], sizes))
+    (whole, weights, _), (in_parts, same_weights, sizes) = results
+    for name in ("train/loss", "train/accuracy", "train/grad_norm"):
+        expected, found = ([metrics[name] for metrics in logged if name in metrics] for logged in (whole, in_parts))
+        assert found == pytest.approx(expected, rel=1e-4)
+    for one, other in zip(weights, same_weights, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert max(sizes) == -(-10 // accumulate)
+    assert min(sizes) >= 1
+
+
+def test_the_logged_norm_is_that_of_the_gradient() -> None:
+    trainer, logged = make_trainer(make_loader(10), epochs=1)
+    trainer.fit()
+    squares = sum(float((weight.grad**2).sum()) for weight in trainer.model.parameters() if weight.grad is not None)
+    assert logged[0]["train/grad_norm"] == pytest.approx(math.sqrt(squares), rel=1e-5)
+
+
+class Overflowing(nn.Module):
+    """The tiny network, fed with infinity at the given calls."""
+
+    def __init__(self, calls: set[int]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.calls, self.number = tiny(), calls, 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.number += 1
+        logits: Tensor = self.inner(inputs * math.inf if self.number in self.calls else inputs)
+        return logits
+
+
+def overflowing_trainer(calls: set[int], **options: Any) -> tuple[Trainer, list[Metrics]]:
+    model, logged = Overflowing(calls), list[Metrics]()
+    defaults: dict[str, Any] = {"epochs": 1, "label_smoothing": 0.0, "accumulate": 1, "log_every": 5}
+    trainer = Trainer(
+        model, optim.Adam(model.parameters(), lr=0.01), Constant(), make_loader(), None, CPU,
+        log_metrics=lambda metrics, step, epoch: logged.append({"step": step, **metrics}), **defaults | options,
+    )  # fmt: skip
+    return trainer, logged
+
+
+def test_a_skipped_step_changes_neither_weights_nor_statistics_nor_the_optimizer() -> None:
+    trainer, logged = overflowing_trainer({3, 4}, on_nonfinite="skip", log_every=1)
+    states = []
+    trainer.between_batches = lambda: states.append({
+        **{key: value.clone() for key, value in trainer.model.state_dict().items()},
+        "adam": int(trainer.optimizer.state_dict()["state"][0]["step"]),
+    })  # fmt: skip
+    trainer.fit()
+    for index in (2, 3):
+        for key, value in states[1].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[index][key])), key
+    assert not torch.equal(states[3]["inner.0.weight"], states[4]["inner.0.weight"])
+    assert trainer.num_skipped == trainer.progress()["skipped_steps"] == 2
+    assert (trainer.step, trainer.epoch) == (10, 1)
+    steps = [metrics for metrics in logged if "lr" in metrics]
+    assert [metrics.get("train/skipped_steps", 0) for metrics in steps] == [0, 0, 1, 2, 2, 2, 2, 2, 2, 2]
+    assert [math.isnan(metrics["train/loss"]) for metrics in steps] == [number in (3, 4) for number in range(1, 11)]
+    finite = [metrics["train/loss"] for metrics in steps if not math.isnan(metrics["train/loss"])]
+    assert logged[-1]["train/epoch_loss"] == pytest.approx(sum(finite) / 8)
+
+
+def test_the_mean_of_a_window_leaves_skipped_steps_out() -> None:
+    every_step, steps = overflowing_trainer({3, 4}, on_nonfinite="skip", log_every=1)
+    every_step.fit()
+    trainer, logged = overflowing_trainer({3, 4}, on_nonfinite="skip", log_every=5)
+    trainer.fit()
+    finite = [metrics["train/loss"] for metrics in steps[:5] if not math.isnan(metrics["train/loss"])]
+    assert len(finite) == 3
+    assert logged[0]["train/loss"] == pytest.approx(sum(finite) / 3)
+
+
+def test_without_a_fault_skip_and_stop_are_the_same_to_the_last_bit() -> None:
+    results = []
+    for on_nonfinite in ("stop", "skip"):
+        trainer, logged = overflowing_trainer(set(), on_nonfinite=on_nonfinite)
+        trainer.fit()
+        results.append((losses_of(logged), [*trainer.model.state_dict().values()]))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(one, other) for one, other in zip(results[0][1], results[1][1], strict=True))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too() -> None:
+    trainer, _ = make_trainer(make_loader(), log_every=5)
+    weight = next(trainer.model.parameters())
+    weight.register_hook(lambda gradient: gradient * math.inf if trainer.step == 3 else gradient)
+    with pytest.raises(DivergedError, match=r"the norm of the gradient is (inf|nan) at step 4 \(epoch 1\)"):
+        trainer.fit()
+
+
+def test_divergence_in_the_first_step_names_no_finite_loss() -> None:
+    trainer, _ = overflowing_trainer({1}, on_nonfinite="stop")
+    with pytest.raises(DivergedError, match=r"loss is nan at step 1 .*; no loss was finite\."):
+        trainer.fit()
+
+
+class Greedy(nn.Module):
+    """A network that asks for an exabyte."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.empty((len(inputs), 10**17))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_lack_of_memory_names_the_batch_size_and_says_what_to_change(accumulate: int) -> None:
+    trainer, _ = make_trainer(make_loader(), accumulate=accumulate)
+    trainer.forward = Greedy()
+    with pytest.raises(UserError) as error:
+        trainer.fit()
+    assert str(error.value).startswith("batch_size=10: a batch does not fit into the memory. Try accumulate=")
+    assert f"accumulate={2 * accumulate}," in str(error.value)
+
+
+def test_lack_of_memory_in_the_evaluation_names_its_batch_size() -> None:
+    trainer, _ = make_trainer(make_loader())
+    trainer.model = Greedy()
+    with pytest.raises(UserError, match=r"eval_batch_size=10: .* Try a smaller eval_batch_size\."):
+        trainer.evaluate(make_loader())
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+                                   RuntimeError("MPS backend out of memory")])  # fmt: skip
+def test_every_devices_lack_of_memory_is_known(error: Exception) -> None:
+    with pytest.raises(UserError, match="batch_size=3: a batch does not fit"), explain_out_of_memory("batch_size", 3):
+        raise error
+    with pytest.raises(RuntimeError, match=r"^other$"), explain_out_of_memory("batch_size", 3):
+        raise RuntimeError("other")
+
+
+def test_a_saved_window_gives_the_same_means(tmp_path: Path) -> None:
+    window = Window()
+    for number in range(3):
+        window.add(torch.tensor([0.1 * number, number, 1.0]), 10)
+    torch.save(window.state_dict(), tmp_path / "window.pt")
+    restored = Window(torch.load(tmp_path / "window.pt", weights_only=True), torch.device("cpu"))
+    assert restored.read() == window.read()
+    assert restored.num_images == 30
+    assert restored.seconds > 0
+
+
+def test_random_states_of_other_devices_do_not_matter() -> None:
+    state = CPU.random_state()
+    expected = torch.rand(3)
+    CPU.set_random_state(state | {"cuda": [torch.zeros(16, dtype=torch.uint8)], "mps": torch.zeros(3)})
+    assert torch.equal(torch.rand(3), expected)
