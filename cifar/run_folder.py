@@ -59,8 +59,9 @@ def is_locked(folder: Path) -> bool:
 
 
 def holds_run(folder: Path) -> bool:
-    """Return whether a run has left something in the folder."""
-    return any((folder / name).exists() for name in ("metrics.jsonl", "checkpoint.pt", "summary.json"))
+    """Return whether a run has left something in the folder, more than the note that it could not begin."""
+    has_state = any(folder.glob("checkpoint*.pt*")) or read_summary(folder).get("status") in ("completed", "diverged")
+    return has_state or ((folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size > 0)
 
 
 def refuse_used_folder(folder: Path) -> None:

@@ -32,6 +32,7 @@ def start(folder: Path) -> int:
     process = os.fork()
     if process:
         return process
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job ignores
     log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -42,6 +43,8 @@ def start(folder: Path) -> int:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:  # before run.py could take over the signal
+        code = 130
     finally:
         sys.stdout.flush()
         os._exit(code)

@@ -138,6 +138,15 @@ def test_a_folder_that_holds_a_run_is_left_alone(tmp_path: Path, command: Comman
     assert contents(tmp_path / "used") == before
 
 
+def test_a_folder_in_which_a_run_could_not_begin_is_free(tmp_path: Path, command: Command) -> None:
+    for overrides in (["lr=-1"], ["init_from=absent.pt"]):
+        assert command(*QUIET, *overrides, "hydra.run.dir=run").returncode == 1
+        assert read_summary(tmp_path / "run")["status"] == "failed"
+    assert command(*QUIET, "hydra.run.dir=run").returncode == 0
+    assert read_summary(tmp_path / "run")["status"] == "completed"
+    assert "init_from: null" in (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
+
+
 def test_a_folder_that_cant_be_written_is_one_message(tmp_path: Path, command: Command) -> None:
     (tmp_path / "outputs").write_text("a file where the folder should be")
     result = command(*QUIET)

@@ -381,5 +381,6 @@ def test_signals_at_many_random_moments(tmp_path: Path, name: str, number: int) 
     counts = random_faults(tmp_path, name, number)
     print(name, counts)
     assert counts["before_first_checkpoint"] < number / 2
+    assert counts["late"] < number / 5
     if name == "KILL":
         assert counts["torn_writes"] >= 1  # some fell into the midst of writing a file
