@@ -1,7 +1,6 @@
-"""What processes.py imports before it forks; nothing here may start a thread."""
+"""What processes.py imports before it forks: nothing that starts a thread or, like wandb, makes a temporary folder."""
 
 import torch
-import wandb  # noqa: F401
 
 import cifar.cli
 import cifar.experiment  # noqa: F401
