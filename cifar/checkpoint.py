@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import pickle
+import shlex
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -19,13 +20,11 @@ import torch
 from torch import nn
 
 from cifar.errors import UserError
-from cifar.run_folder import write_atomically
+from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, write_atomically
 
 log = logging.getLogger(__name__)
 
 NUM_NAMED = 3  # keys that an error message names before it says how many more there are
-PREFIX = b"sha256:"
-SEAL_BYTES = len(PREFIX) + 64
 
 
 class DamagedError(UserError):
@@ -65,10 +64,11 @@ class Checkpoints:
             for path in find_checkpoints(self.folder)[self.keep :]:
                 path.unlink()
         except OSError as error:
-            raise UserError(
-                f"{names[0]} can't be written: {error.strerror or error}. The checkpoints before it are intact. "
-                f"When that is mended: python run.py resume={os.path.relpath(self.folder)}"
-            ) from error
+            way_on = "No checkpoint was written before."
+            if find_checkpoints(self.folder):
+                command = f"python run.py resume={shlex.quote(os.path.relpath(self.folder))}"
+                way_on = f"The checkpoints before it are intact. When that is mended: {command}"
+            raise UserError(f"{names[0]} can't be written: {error.strerror or error}. {way_on}") from error
         self.saved_at = monotonic()
 
 
@@ -91,7 +91,7 @@ def read_newest(paths: list[Path]) -> dict[str, Any] | None:
             return read_checkpoint(path, must_be_sealed=True)
         except DamagedError as error:
             path.rename(path.with_name(f"{path.name}.damaged"))
-            log.warning(f"{error} It is now called {path.name}.damaged; the one before it is tried.")
+            log.warning(f"{error} It is now called {path.name}.damaged.")
     return None
 
 
@@ -101,7 +101,7 @@ def sealed(content: dict[str, Any]) -> memoryview:
     torch.save(content, buffer)
     buffer.seek(-2, os.SEEK_END)  # a zip archive ends with the length of its comment
     buffer.write(SEAL_BYTES.to_bytes(2, "little"))
-    buffer.write(PREFIX + hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
+    buffer.write(SEAL_PREFIX + hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
     return buffer.getbuffer()
 
 
@@ -113,7 +113,7 @@ def check_seal(path: Path, must_be_sealed: bool) -> None:
             digest.update(chunk)
             remaining -= len(chunk)
         seal = file.read()
-    if seal != PREFIX + digest.hexdigest().encode() and (must_be_sealed or seal.startswith(PREFIX)):
+    if seal != SEAL_PREFIX + digest.hexdigest().encode() and (must_be_sealed or seal.startswith(SEAL_PREFIX)):
         raise DamagedError(f"{path} is cut or damaged: its checksum is wrong.")
 
 

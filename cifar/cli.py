@@ -5,7 +5,9 @@ Nothing here imports torch before the configuration is known to be good.
 
 import logging
 import os
+import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cifar import signals
 from cifar.config import RULES, check, config_hash, resolve, unknown_key
 from cifar.errors import DivergedError, StoppedError, UserError, describe_end
-from cifar.resume import AUTO, finished, place, restore, result_of
+from cifar.resume import AUTO, LengthError, finished, place, restore, result_of, set_newer_aside
 from cifar.run_folder import holds_run, locked, put_aside, read_summary, refuse_used_folder, score, write_json
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,11 @@ def start(main: Callable[[], Any]) -> None:
     except RefusedError as error:
         sys.exit(str(error))
     except Exception as error:
-        if signals.has_come():  # a job of another process ended with an exception of its own
+        if signals.has_come():
+            if isinstance(error, (UserError, OSError)) and not isinstance(error, StoppedError):
+                print(error, file=sys.stderr)
+            elif not isinstance(error, StoppedError) and not type(error).__module__.startswith("joblib"):
+                traceback.print_exception(error)  # joblib's is about the workers that the signal stopped
             leave(error)
         if show_tracebacks or not isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError)):
             raise
@@ -90,7 +96,7 @@ def job(cfg: DictConfig) -> float:
             if signals.is_worker():  # the launcher would kill the other workers at once
                 raise StoppedError("interrupted.") from None
             if not is_sweep and (folder / "checkpoint.pt").exists():
-                _way_on = f"Continue with: python run.py resume={os.path.relpath(folder)}"
+                _way_on = f"Continue with: python run.py resume={shlex.quote(os.path.relpath(folder))}"
             raise
     if not signals.is_worker():
         signals.check()
@@ -103,7 +109,7 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
     is_new = not holds_run(folder)
     if cfg.resume is None:
         refuse_used_folder(folder)
-    if is_new:
+    if is_new and cfg.resume in (None, AUTO):  # beside resume=PATH the stored one counts
         save_hydra_files(cfg, folder)
     try:
         check(cfg)
@@ -118,7 +124,7 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
         try:
             cfg, checkpoint = restore(cfg, folder, [*hydra.overrides.task])
         except UserError as error:
-            if not is_sweep:
+            if not is_sweep or isinstance(error, LengthError):
                 raise
             aside = put_aside(folder)
             log.warning(f"Job {hydra.job.num} is begun anew; what it had is now in {os.path.relpath(aside)}. {error}")
@@ -126,6 +132,8 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
             return old_result(summary, folder)
         if checkpoint is None:
             save_hydra_files(cfg, folder)
+        elif cfg.resume != AUTO:
+            set_newer_aside(cfg.resume, folder)
     from cifar.experiment import run  # imports torch, which takes seconds
 
     group = "/".join(Path(hydra.sweep.dir).parts[-2:]) if is_sweep else None
@@ -162,11 +170,11 @@ class Jobs(LogJobReturnCallback):
             if (folder / "multirun.yaml").exists() and "resume=auto" not in config.hydra.overrides.task:
                 raise UserError(
                     f"{folder} already holds a sweep. Continue it with python -m cifar.resume "
-                    f"{os.path.relpath(folder)}, or take another hydra.sweep.dir."
+                    f"{shlex.quote(os.path.relpath(folder))}, or take another hydra.sweep.dir."
                 )
         except (UserError, OSError) as error:
             raise RefusedError(str(error)) from None
-        _way_on = f"Continue with: python -m cifar.resume {os.path.relpath(folder)}"
+        _way_on = f"Continue with: python -m cifar.resume {shlex.quote(os.path.relpath(folder))}"
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Log the failure; a job that succeeded has said so itself, and `start` reports a single run's failure."""

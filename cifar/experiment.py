@@ -235,7 +235,9 @@ def build_trainer(
         })  # fmt: skip
 
     def between_batches() -> None:
-        if signals.has_come() or checkpoints.due_by_time():
+        if trainer.has_diverged:  # the checkpoint before tells the resumed run so
+            signals.check()
+        elif signals.has_come() or checkpoints.due_by_time():
             save()
             signals.check()
 

@@ -8,21 +8,28 @@ import argparse
 import os
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cifar.config import Config, number_changes, resolve
+from cifar.config import RULES, Config, number_changes, resolve
 from cifar.errors import DivergedError, UserError
-from cifar.run_folder import read_summary, score, write_atomically
+from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, read_summary, score, write_atomically
 
 AUTO = "auto"
 MAY_CHANGE = "epochs, log_every, tracker, checkpoint, data.root, on_nonfinite"
+MAY_CHANGE_IN_SWEEP = ("epochs", "log_every", "tracker", "checkpoint", "data.root", "hydra")
+
+
+class LengthError(UserError):
+    """The run can't have the number of epochs that is asked for."""
 
 
 def place(arguments: list[str]) -> list[str]:
@@ -33,7 +40,7 @@ def place(arguments: list[str]) -> list[str]:
     words = [word for word in arguments if re.match(r"\+{0,2}resume=", word)]
     if not words:
         return arguments
-    value = OverridesParser.create().parse_override(words[-1]).value()
+    value = resume_value(words[-1])
     is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments})
     if value is None or (is_sweep and value == AUTO):
         return arguments
@@ -44,19 +51,54 @@ def place(arguments: list[str]) -> list[str]:
         if not has_folder:
             raise UserError("resume=auto needs a folder that is the same every time: add hydra.run.dir=outputs/NAME.")
         return arguments
-    path = Path(str(value)).expanduser().absolute()
+    path = absolute(value)
     if (path / "multirun.yaml").exists():
-        raise UserError(f"resume={value} is a sweep. To continue it: python -m cifar.resume {value}")
+        raise UserError(f"resume={value} is a sweep. To continue it: python -m cifar.resume {shlex.quote(value)}")
     if not path.exists():
         raise UserError(f"resume={value}: there is no such folder or checkpoint.")
+    folder = path if path.is_dir() else path.parent
+    is_run = (folder / "metrics.jsonl").exists() or any(folder.glob("checkpoint*.pt*"))
+    if path.is_dir() and not is_run:
+        raise UserError(f"resume={value}: no run has begun to train in this folder. Start it again in another one.")
+    if path.is_file() and not is_sealed(path) and not (folder / "metrics.jsonl").exists():
+        raise UserError(f"resume={value} is not a run's checkpoint. To start from its weights: init_from={value}")
     if has_folder:
         raise UserError(f"resume={value} goes on in that run's own folder: leave hydra.run.dir out.")
-    return [*arguments, f"hydra.run.dir={quote(path if path.is_dir() else path.parent)}"]
+    others = [word for word in arguments if word not in words]
+    return [*others, f"resume={quote(value)}", f"hydra.run.dir={quote(str(folder))}"]
 
 
-def quote(path: Path) -> str:
-    """Return the path as Hydra's command line takes it, whatever characters it has."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+def resume_value(word: str) -> str | None:
+    """Return what stands in the override `word`: a path as it is if there is one, else what Hydra reads."""
+    text = word.partition("=")[2]
+    if text not in (AUTO, "null", "") and absolute(text).exists():
+        return text
+    (override,) = OverridesParser.create().parse_overrides([word])
+    value = override.value()
+    if override.is_sweep_override() or value == "":
+        raise UserError(f"{word} is not possible: it takes one run's folder, a checkpoint, or auto.")
+    return None if value is None else str(value)
+
+
+def absolute(path: str) -> Path:
+    """Return the absolute path, without `~` and `..`."""
+    try:
+        return Path(os.path.abspath(Path(path).expanduser()))
+    except RuntimeError:  # there is no such user
+        return Path(os.path.abspath(path))
+
+
+def is_sealed(path: Path) -> bool:
+    """Return whether the file ends as this project's checkpoints do."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - SEAL_BYTES))
+        return file.read(len(SEAL_PREFIX)) == SEAL_PREFIX
+
+
+def quote(text: str) -> str:
+    """Return the text as a value for Hydra's command line, whatever characters it has."""
+    text = re.sub(r"(\\+)(?='|$)", r"\1\1", text)  # only there does a backslash need another one
+    return "'" + text.replace("'", "\\'").replace("${", "\\${") + "'"
 
 
 def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
@@ -80,16 +122,16 @@ def restore(cfg: DictConfig, folder: Path, given: list[str]) -> tuple[DictConfig
     With resume=PATH the configuration is the stored one with the `given` overrides, with resume=auto it is `cfg`.
     Raises `UserError` for the first value that would have given other numbers so far; then nothing has changed.
     """
-    from cifar.checkpoint import find_checkpoints, read_newest  # imports torch, which takes seconds
+    from cifar.checkpoint import find_checkpoints, read_checkpoint, read_newest  # imports torch, which takes seconds
 
-    path = None if cfg.resume == AUTO else Path(cfg.resume).expanduser().absolute()
+    path = None if cfg.resume == AUTO else absolute(cfg.resume)
     if path is not None and folder not in (path, path.parent):
         raise UserError(f"resume={cfg.resume} must stand on the command line, not in a configuration file.")
     paths = find_checkpoints(folder)
-    newer = paths[: paths.index(path)] if path in paths else []
-    if path is not None and path.is_file():
-        paths = paths[len(newer) :] if path in paths else [path]
-    checkpoint = read_newest(paths)
+    if path is not None and path.is_file() and path not in paths:
+        checkpoint: dict[str, Any] | None = read_checkpoint(path)
+    else:
+        checkpoint = read_newest(paths[paths.index(path) :] if path in paths else paths)
     if checkpoint is None:
         if path is None and "test_accuracy" not in read_summary(folder):
             return cfg, None
@@ -101,9 +143,20 @@ def restore(cfg: DictConfig, folder: Path, given: list[str]) -> tuple[DictConfig
     if path is not None:
         cfg = with_overrides(OmegaConf.create(checkpoint["config_source"]), cfg, given)
     refuse_other_numbers(cfg, checkpoint)
-    for other in newer:
-        other.replace(other.with_name(f"{other.name}.newer"))
     return cfg, checkpoint
+
+
+def set_newer_aside(resume: str, folder: Path) -> None:
+    """Rename the checkpoints that are newer than the one that `resume` names."""
+    from cifar.checkpoint import find_checkpoints
+
+    paths = find_checkpoints(folder)
+    if (path := absolute(resume)) in paths:
+        for newer in paths[: paths.index(path)]:
+            target, number = newer.with_name(f"{newer.name}.newer"), 1
+            while target.exists():
+                target, number = newer.with_name(f"{newer.name}.newer-{number}"), number + 1
+            newer.rename(target)
 
 
 def with_overrides(stored: DictConfig, composed: DictConfig, given: list[str]) -> DictConfig:
@@ -113,6 +166,8 @@ def with_overrides(stored: DictConfig, composed: DictConfig, given: list[str]) -
     values = resolve(composed)
     for override in OverridesParser.create().parse_overrides(given):
         *parents, name = key = override.key_or_group.split(".")
+        if override.key_or_group in ("data", "device", "checkpoint"):
+            raise UserError(f"{override.input_line} can't be given beside resume: only {MAY_CHANGE}.")
         node: Any = values
         for part in key:
             if not isinstance(node, dict) or part not in node:
@@ -128,18 +183,19 @@ def refuse_other_numbers(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     from cifar.experiment import create
 
     for key, (old, new) in number_changes(checkpoint["config"], resolve(cfg)).items():
-        reason = "it would have given other numbers so far"
+        reason, kind = "it would have given other numbers so far", UserError
         if key == "epochs":
             per_epoch, num_steps = checkpoint["steps_per_epoch"], checkpoint["step"]
             was, is_now = (create(cfg.schedule).over(epochs * per_epoch, per_epoch) for epochs in (old, new))
             if num_steps <= new * per_epoch and all(was(step) == is_now(step) for step in range(num_steps)):
                 continue
+            kind = LengthError
             reason = f"{num_steps} steps are done" if num_steps > new * per_epoch else (
                 "the schedule would have given other learning rates so far"
             )  # fmt: skip
         elif key == "on_nonfinite" and not checkpoint["num_skipped"]:
             continue
-        raise UserError(
+        raise kind(
             f"{key}={new} is not possible for the run that is resumed: {reason}. It has {key}={old}. "
             f"Beside resume there may be {MAY_CHANGE}."
         )
@@ -151,11 +207,13 @@ def main() -> None:
         prog="python -m cifar.resume", description="Continue a sweep: what is done is skipped, the rest is run."
     )
     parser.add_argument("folder", type=Path, metavar="multirun/DATE/TIME")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"values that may change: {MAY_CHANGE}, …")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help=f"values that may change: {', '.join(MAY_CHANGE_IN_SWEEP)}"
+    )
     options = parser.parse_args()
     try:
         arguments, cwd = sweep_arguments(options.folder.absolute(), options.overrides)
-    except UserError as error:
+    except (UserError, HydraException) as error:
         sys.exit(str(error))
     run_py = Path(__file__).resolve().parent.parent / "run.py"
     folder = options.folder.absolute()
@@ -179,17 +237,28 @@ def sweep_arguments(folder: Path, extra: list[str]) -> tuple[list[str], Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
     hydra = read_multirun_yaml(folder)
+    words = [*hydra["overrides"]["task"], *hydra["overrides"]["hydra"]]
     parser = OverridesParser.create()
+    swept = {override.key_or_group for override in parser.parse_overrides(words) if override.is_sweep_override()}
     for override in parser.parse_overrides(extra):
-        if override.is_sweep_override():
-            raise UserError(f"{override.input_line}: other values are another sweep, so start a new one.")
+        key, line = override.key_or_group, override.input_line
+        if (
+            override.is_sweep_override()
+            or key in swept
+            or not re.match(f"({'|'.join(MAY_CHANGE_IN_SWEEP)})($|[./])", key)
+        ):
+            allowed = ", ".join(MAY_CHANGE_IN_SWEEP)
+            raise UserError(f"{line} would be another sweep, so start a new one. Here there may be {allowed}.")
+        if key in RULES and not RULES[key][1](override.value()):
+            raise UserError(f"{line} is not possible: {key} takes {RULES[key][0]}.")
     replaced = {key_of(word) for word in extra} | {"resume", "hydra.sweep.dir"}
-    kept = [word for word in [*hydra.overrides.task, *hydra.overrides.hydra] if key_of(word) not in replaced]
-    flags = ["--config-name", hydra.job.config_name] if hydra.job.config_name != "config" else []
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            flags += ["--config-dir", source.path]
-    return [*flags, "-m", *kept, *extra, "resume=auto", f"hydra.sweep.dir={quote(folder)}"], Path(hydra.runtime.cwd)
+    kept = [word for word in words if key_of(word) not in replaced]
+    flags = ["--config-name", hydra["job"]["config_name"]] if hydra["job"]["config_name"] != "config" else []
+    for source in hydra["runtime"]["config_sources"]:
+        if source["provider"] == "command-line":
+            flags += ["--config-dir", source["path"]]
+    arguments = [*flags, "-m", *kept, *extra, "resume=auto", f"hydra.sweep.dir={quote(str(folder))}"]
+    return arguments, Path(hydra["runtime"]["cwd"])
 
 
 def key_of(override: str) -> str:
@@ -197,8 +266,8 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def read_multirun_yaml(folder: Path) -> DictConfig:
-    """Return Hydra's own node of the sweep's multirun.yaml.
+def read_multirun_yaml(folder: Path) -> dict[str, Any]:
+    """Return Hydra's own node of the sweep's multirun.yaml, its overrides as they were written.
 
     Hydra writes the file again at every start, and not atomically: a copy is kept for the day that this is cut.
     """
@@ -206,9 +275,9 @@ def read_multirun_yaml(folder: Path) -> DictConfig:
     for source in (path, copy):
         try:
             text = source.read_text()
-            hydra: DictConfig = OmegaConf.create(text).hydra
-            assert hydra.overrides.task is not None
-        except (OSError, ValueError, AttributeError, AssertionError, YAMLError, OmegaConfBaseException):
+            hydra: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(text), resolve=False)["hydra"]  # type: ignore
+            assert hydra["overrides"]["task"] is not None
+        except (OSError, ValueError, TypeError, KeyError, AssertionError, YAMLError, OmegaConfBaseException):
             continue
         write_atomically(copy, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
         return hydra

@@ -4,7 +4,9 @@ import json
 import math
 import os
 import platform
+import re
 import secrets
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,8 @@ from filelock import FileLock, Timeout
 from cifar.errors import UserError
 
 LOCK, OWNER = ".lock", ".lock-owner"
+SEAL_PREFIX = b"sha256:"  # how the last bytes of a checkpoint begin
+SEAL_BYTES = len(SEAL_PREFIX) + 64
 
 
 @contextmanager
@@ -37,7 +41,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         (folder / OWNER).write_text(f"process {os.getpid()} on {platform.node()}\n")
         for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
+            if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", leftover.name) and leftover.is_file():
+                leftover.unlink()
         yield
     finally:
         with suppress(OSError):
@@ -67,8 +72,9 @@ def holds_run(folder: Path) -> bool:
 def refuse_used_folder(folder: Path) -> None:
     """Raise `UserError` if the folder holds a run, which another one would overwrite."""
     if holds_run(folder):
+        path = shlex.quote(os.path.relpath(folder))
         raise UserError(
-            f"{folder} already holds a run. Continue it with python run.py resume={os.path.relpath(folder)}, "
+            f"{folder} already holds a run. Continue it with python run.py resume={path}, "
             "or take another hydra.run.dir."
         )
 

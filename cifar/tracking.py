@@ -200,7 +200,7 @@ class WandbTracker(NoTracker):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.run.__exit__(kind, error, trace)  # finishes it, as failed if there was an error
+        self.run.finish(exit_code=0 if kind is None else 1)  # its own __exit__ prints a traceback for every error
 
     def choose_mode(self) -> tuple[str, str]:
         """Return the mode for wandb.init, and why."""

@@ -72,6 +72,7 @@ class Trainer:
         self.step = self.epoch = self.index = self.num_images = self.num_skipped = 0
         self.train_seconds = self.eval_seconds = 0.0
         self.last_loss: float | None = None  # the last finite one
+        self.has_diverged = False
         self.epoch_totals, self.window = Totals(), Window()
         self.val_result: Result | None = None
         self.best: Best | None = None
@@ -199,6 +200,7 @@ class Trainer:
 
     def raise_diverged(self, step: int, loss: float, norm: float) -> None:
         """Raise `DivergedError` for the `step`-th step, counted from 1."""
+        self.has_diverged = True
         lr = self.base_lrs[0] * self.lr_factor(step - 1)
         epoch = (step - 1) // len(self.train_loader) + 1
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
@@ -267,7 +269,7 @@ class Trainer:
         self.window = Window(state["window"], self.device.torch_device)
         self.epoch_totals = Totals(**state["epoch_totals"])
         self.val_result = None if state["val_result"] is None else Result(*state["val_result"])
-        self.best = None if state["best"] is None else Best(**state["best"])
+        self.best = Best(**state["best"]) if state["best"] is not None and state["step"] else None
         for name in COUNTERS:
             setattr(self, name, state[name])
 

@@ -179,8 +179,13 @@ def test_a_sweep_that_is_done_says_so_and_one_whose_files_changed_is_done_again(
     assert longer.end() == 0, longer.text
     assert longer.text.count("Resumed at step 16 of 24") == 2
 
+    shorter = start("swept", "epochs=1", program=RESUME_SWEEP)
+    assert shorter.end() == 1
+    assert shorter.text.count("epochs=1 is not possible for the run that is resumed: 24 steps are done") >= 2
+    assert not [*sweep.glob("*/replaced-*")]
+
     (conf / "mine.yaml").write_text("# @package _global_\nlabel_smoothing: 0.2\n")
-    changed = start("swept", program=RESUME_SWEEP)
+    changed = start("swept", "epochs=3", program=RESUME_SWEEP)
     assert changed.end() == 0, changed.text
     assert "Job 1 is begun anew; what it had is now in swept/1/replaced-1" in changed.text
     assert "label_smoothing=0.2 is not possible" in changed.text

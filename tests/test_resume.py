@@ -1,6 +1,7 @@
 """Exact resume: a run that was cut anywhere, any number of times, equals the one that never was, to the last bit."""
 
 import random
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from cifar import signals
@@ -15,8 +17,9 @@ from cifar.checkpoint import find_checkpoints, read_checkpoint
 from cifar.config import config_hash, resolve
 from cifar.errors import DivergedError, UserError
 from cifar.experiment import run
-from cifar.resume import finished, place, quote, restore, result_of, sweep_arguments, with_overrides
+from cifar.resume import finished, place, quote, restore, result_of, set_newer_aside, sweep_arguments, with_overrides
 from cifar.run_folder import put_aside
+from cifar.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 
 OPTIMIZERS, SCHEDULES, AUGMENTS = (
@@ -291,8 +294,11 @@ def test_an_older_checkpoint_can_be_chosen(
     cfg, checkpoint = restore(compose(f"resume={older}"), cut_run, [])
     assert checkpoint is not None
     assert checkpoint["step"] == 6
+    assert len(find_checkpoints(cut_run)) == 2  # nothing has changed before it is sure that the run goes on
+    (cut_run / "checkpoint.pt.newer").touch()
+    set_newer_aside(str(older), cut_run)
     assert [path.name for path in find_checkpoints(cut_run)] == ["checkpoint-1.pt"]
-    assert (cut_run / "checkpoint.pt.newer").exists()
+    assert (cut_run / "checkpoint.pt.newer-1").stat().st_size > 0
     run(cfg, cut_run, checkpoint=checkpoint)
     assert_identical(results(tmp_path / "uncut"), results(cut_run))
 
@@ -311,8 +317,9 @@ def test_without_an_intact_checkpoint_auto_starts_and_a_path_is_refused(cut_run:
 def test_weights_alone_cannot_be_resumed(cut_run: Path, compose: Compose) -> None:
     model = read_checkpoint(cut_run / "checkpoint.pt")["model"]
     torch.save(model, cut_run / "weights.pt")
-    with pytest.raises(UserError, match="no intact checkpoint"):
+    with pytest.raises(UserError, match="holds weights but no run: start a new one with init_from="):
         restore(compose(f"resume={cut_run}/weights.pt"), cut_run, [])
+    assert (cut_run / "weights.pt").exists()
 
 
 def test_a_checkpoint_of_another_model_leaves_metrics_and_summary_alone(cut_run: Path, compose: Compose) -> None:
@@ -375,6 +382,10 @@ def test_a_diverged_run_can_go_on_if_steps_are_skipped(
         (["resume=run", "hydra.run.dir=elsewhere"], "leave hydra.run.dir out"),
         (["resume=auto"], "resume=auto needs a folder that is the same every time: add hydra.run.dir="),
         (["resume=sweep"], "resume=sweep is a sweep. To continue it: python -m cifar.resume sweep"),
+        (["resume="], "resume= is not possible: it takes one run's folder, a checkpoint, or auto"),
+        (["resume=a,b"], "resume=a,b is not possible: it takes one run's folder"),
+        (["resume=empty"], "resume=empty: no run has begun to train in this folder"),
+        (["resume=run/notes.txt"], "resume=run/notes.txt is not a run's checkpoint. .* init_from=run/notes.txt"),
         (["-m", "resume=run"], "resume=run is for one run. To continue a sweep: python -m cifar.resume"),
     ],
 )
@@ -383,6 +394,9 @@ def test_a_resume_that_cant_be_placed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    (tmp_path / "run" / "notes.txt").write_text("the weights of a friend")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "multirun.yaml").touch()
     with pytest.raises(UserError, match=message):
@@ -390,16 +404,20 @@ def test_a_resume_that_cant_be_placed(
 
 
 def test_where_a_resumed_run_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "it's a run, really = 1"
-    folder.mkdir()
-    (folder / "checkpoint.pt").touch()
-    for word in (
-        f"resume={quote(folder)}",
-        f"resume={quote(folder / 'checkpoint.pt')}",
-        'resume="it\'s a run, really = 1"',
-    ):
-        assert place([word, "epochs=2"]) == [word, "epochs=2", f"hydra.run.dir={quote(folder)}"]
+    (tmp_path / "beside").mkdir()
+    monkeypatch.chdir(tmp_path / "beside")
+    for name in ("it's a run, really = 1", "größe [1] {c} ~x", "2026_01", "1e3", "a\\b", "${seed}", "end\\"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "metrics.jsonl").touch()
+        (folder / "checkpoint.pt").touch()
+        for text in (str(folder), str(folder / "checkpoint.pt"), f"../{name}", f"../{name}/"):
+            for word in (f"resume={text}", f"resume={quote(text)}"):
+                arguments = place([word, "epochs=2"])
+                assert arguments == ["epochs=2", f"resume={quote(text)}", f"hydra.run.dir={quote(str(folder))}"]
+            parsed = OverridesParser.create().parse_overrides(arguments)
+            values = OmegaConf.create([override.value() for override in parsed])
+            assert [*values] == [2, text, str(folder)]
     for arguments in (["lr=0.1"], ["resume=null"], ["resume=auto", "hydra.run.dir=x"], ["-m", "resume=auto", "lr=1,2"]):
         assert place(arguments) == arguments
 
@@ -441,5 +459,58 @@ def test_the_arguments_that_continue_a_sweep(tmp_path: Path) -> None:
     assert sweep_arguments(tmp_path, ["tracker=wandb"]) == (expected, Path("/where/it/was"))
     (tmp_path / "multirun.yaml").write_text(MULTIRUN[:40])  # cut while Hydra wrote it again
     assert sweep_arguments(tmp_path, ["tracker=wandb"]) == (expected, Path("/where/it/was"))
-    with pytest.raises(UserError, match="lr=1,2: other values are another sweep"):
-        sweep_arguments(tmp_path, ["lr=1,2"])
+    for word in ("lr=1,2", "lr=0.5", "seed=3", "+foo.bar=3", "tracker=none,wandb", "hydration=3"):
+        with pytest.raises(UserError, match=re.escape(f"{word} would be another sweep, so start a new one")):
+            sweep_arguments(tmp_path, [word])
+    with pytest.raises(UserError, match="epochs=-3 is not possible: epochs takes a whole number"):
+        sweep_arguments(tmp_path, ["epochs=-3"])
+
+
+def test_interpolations_in_a_sweeps_overrides_stay_as_they_were_written(tmp_path: Path) -> None:
+    written = MULTIRUN.replace("epochs=2", "label_smoothing=${lr}")
+    written = written.replace("=old", '=old", "hydra.sweep.subdir=${seed}')
+    (tmp_path / "multirun.yaml").write_text("lr: 0.3\nseed: 1\n" + written)
+    arguments, _ = sweep_arguments(tmp_path, [])
+    assert "label_smoothing=${lr}" in arguments
+    assert "hydra.sweep.subdir=${seed}" in arguments
+
+
+def test_a_signal_while_the_diverged_state_is_evaluated_leaves_the_checkpoint_before(
+    tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose(*QUIET, "optimizer=sgd", "lr=1e36", "epochs=2", "log_every=100", "checkpoint.every_minutes=1e-9")
+    with pytest.raises(DivergedError):
+        run(cfg, tmp_path / "uncut")
+    (tmp_path / "cut").mkdir()
+    raise_diverged = Trainer.raise_diverged
+
+    def diverge_and_be_stopped(trainer: Trainer, *args: Any) -> None:
+        monkeypatch.setattr(signals, "_received", signal.SIGTERM)
+        raise_diverged(trainer, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "raise_diverged", diverge_and_be_stopped)
+        with pytest.raises(signals.Interrupted):
+            run(cfg, tmp_path / "cut")
+    monkeypatch.setattr(signals, "_received", None)
+    assert read_summary(tmp_path / "cut")["status"] == "interrupted"
+    with pytest.raises(DivergedError):
+        resumed(cfg, tmp_path / "cut")
+    one, other = read_summary(tmp_path / "uncut"), read_summary(tmp_path / "cut")
+    for key in ("status", "steps", "diverged_step", "diverged_lr", "last_finite_loss", "test_accuracy"):
+        assert one[key] == other[key], key
+    lines = [[{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(tmp_path / name)]
+             for name in ("uncut", "cut")]  # fmt: skip
+    assert lines[0] == lines[1]
+
+
+def test_epochs_after_an_evaluation_without_training_count_their_best_from_one(
+    tmp_path: Path, compose: Compose
+) -> None:
+    run(compose(*QUIET, "epochs=0", "data.val_size=20"), tmp_path / "longer")
+    cfg, checkpoint = restore(compose(*QUIET, "epochs=1", "data.val_size=20", "resume=auto"), tmp_path / "longer", [])
+    run(cfg, tmp_path / "longer", checkpoint=checkpoint)
+    run(compose(*QUIET, "epochs=1", "data.val_size=20"), tmp_path / "uncut")
+    assert (
+        read_summary(tmp_path / "longer")["best_val_epoch"] == read_summary(tmp_path / "uncut")["best_val_epoch"] == 1
+    )
