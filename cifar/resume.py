@@ -77,7 +77,7 @@ def resume_value(word: str) -> str | None:
     value = override.value()
     if override.is_sweep_override() or value == "":
         raise UserError(f"{word} is not possible: it takes one run's folder, a checkpoint, or auto.")
-    return None if value is None else str(value)
+    return None if value is None else str(value).replace("\\${", "${")  # escaped, so that it is no interpolation
 
 
 def absolute(path: str) -> Path:

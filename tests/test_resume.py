@@ -479,9 +479,10 @@ def test_a_signal_while_the_diverged_state_is_evaluated_leaves_the_checkpoint_be
     tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = compose(*QUIET, "optimizer=sgd", "lr=1e36", "epochs=2", "log_every=100", "checkpoint.every_minutes=1e-9")
+    for name in ("uncut", "cut"):
+        (tmp_path / name).mkdir()
     with pytest.raises(DivergedError):
         run(cfg, tmp_path / "uncut")
-    (tmp_path / "cut").mkdir()
     raise_diverged = Trainer.raise_diverged
 
     def diverge_and_be_stopped(trainer: Trainer, *args: Any) -> None:
@@ -507,6 +508,8 @@ def test_a_signal_while_the_diverged_state_is_evaluated_leaves_the_checkpoint_be
 def test_epochs_after_an_evaluation_without_training_count_their_best_from_one(
     tmp_path: Path, compose: Compose
 ) -> None:
+    for name in ("longer", "uncut"):
+        (tmp_path / name).mkdir()
     run(compose(*QUIET, "epochs=0", "data.val_size=20"), tmp_path / "longer")
     cfg, checkpoint = restore(compose(*QUIET, "epochs=1", "data.val_size=20", "resume=auto"), tmp_path / "longer", [])
     run(cfg, tmp_path / "longer", checkpoint=checkpoint)
