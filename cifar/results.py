@@ -1,0 +1,363 @@
+"""What finished, cut and coming runs have to say: read from their folders and pooled over seeds.
+
+A point of a sweep is a configuration without its seed; its runs are that configuration's seeds. Nothing here imports
+torch, and a damaged or missing file costs a warning.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from cifar.config import decides_numbers, flatten
+from cifar.errors import UserError
+from cifar.run_folder import is_locked
+from cifar.statistics import Interval, interval
+from cifar.sweep import OVER, find_runs, read_plan
+
+COUNTED = ("completed", "diverged")  # the statuses whose accuracies enter the means
+STATUSES = (*OVER, "failed", "interrupted", "running", "pending")
+CURVES = ("train/loss", "val/accuracy")
+MAX_CURVE_POINTS = 200
+FACTS = ("git_commit", "device", "precision", "versions")  # of the summary: what the runs were made with
+
+Value = str | int | float | bool | None
+Curve = tuple[list[int], list[float]]  # steps and values
+
+
+@dataclass
+class Run:
+    """One run: its folder, how it ended, and what it measured.
+
+    `values` holds the swept keys' values. `number` is its job's in the sweep. Curves that were not logged are empty.
+    """
+
+    folder: Path
+    status: str
+    number: int | None = None
+    seed: int | None = None
+    overrides: list[str] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # leaves by their keys with dots
+    summary: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def is_counted(self) -> bool:
+        """Return whether its accuracies enter the means."""
+        return self.status in COUNTED
+
+    @property
+    def error(self) -> str:
+        """The first line of what ended it, or nothing."""
+        return str(self.summary.get("error") or "").partition("\n")[0]
+
+    @property
+    def command(self) -> str:
+        """The command that makes it again, for a shell."""
+        import shlex
+
+        return shlex.join(["python", "run.py", *self.overrides])
+
+    def figure(self, key: str) -> float | None:
+        """Return a number of its summary, None if there is none."""
+        value = self.summary.get(key)
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+@dataclass
+class Point:
+    """One row of the report: the swept keys' values, and the runs that differ only in the seed."""
+
+    values: dict[str, Value]
+    runs: list[Run]
+
+    @property
+    def label(self) -> str:
+        """What makes the point differ from the others, such as "lr=0.01"."""
+        return " ".join(f"{key}={show(value)}" for key, value in self.values.items()) or "all runs"
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the runs that are counted."""
+        return sorted(run.seed for run in self.runs if run.is_counted and run.seed is not None)
+
+    def over_seeds(self, key: str) -> dict[int, float]:
+        """Return seed → the summary's number, of the runs that are counted."""
+        pairs = ((run.seed, run.figure(key)) for run in self.runs if run.is_counted)
+        return {seed: value for seed, value in pairs if seed is not None and value is not None}
+
+    def interval(self, key: str) -> Interval | None:
+        """Return the mean and its interval of a number of the summary, over the runs that are counted."""
+        return interval([*self.over_seeds(key).values()])
+
+    def mean(self, key: str) -> float | None:
+        """Return the mean of a number of the summary."""
+        found = self.interval(key)
+        return found.mean if found else None
+
+    def count(self, status: str) -> int:
+        """Return how many of its runs ended so."""
+        return sum(run.status == status for run in self.runs)
+
+    @property
+    def status_text(self) -> str:
+        """How its runs ended, such as "2 completed, 1 diverged"."""
+        return ", ".join(f"{self.count(status)} {status}" for status in STATUSES if self.count(status))
+
+
+@dataclass
+class Results:
+    """All runs, pooled: `points` are ranked, the best first; `keys` are the swept ones, in the command's order."""
+
+    folders: list[Path]
+    keys: list[str]
+    constants: dict[str, Value]
+    points: list[Point]
+    warnings: list[str]
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """All runs, in the points' order."""
+        return [run for point in self.points for run in point.runs]
+
+    @cached_property
+    def has_val(self) -> bool:
+        """Return whether the runs held validation images out to choose by."""
+        return any(run.figure("val_accuracy") is not None for run in self.runs)
+
+    @property
+    def score_key(self) -> str:
+        """The number of the summary that ranks: by validation, and without it by test accuracy."""
+        return "val_accuracy" if self.has_val else "test_accuracy"
+
+    def numeric_keys(self) -> list[str]:
+        """Return the swept keys with two or more values, all of them numbers."""
+        return [
+            key
+            for key in self.keys
+            if len(values := {point.values[key] for point in self.points}) > 1
+            and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        ]
+
+
+def show(value: Value) -> str:
+    """Return a value as one would write it on the command line."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_results(folders: Sequence[Path]) -> Results:
+    """Read the runs in the folders (sweeps' or runs' own); raise `UserError` if there is none."""
+    warnings: list[str] = []
+    runs = [run for folder in folders for run in read_folder(folder, warnings)]
+    if not runs:
+        raise UserError(f"There is no run in {', '.join(map(str, folders))}.")
+    runs = without_repetitions(runs, warnings)
+    keys, constants = find_keys(runs)
+    pools: dict[tuple[Value, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        pools[tuple(run.values[key] for key in keys)].append(run)
+    points = [Point(dict(zip(keys, values, strict=True)), pool) for values, pool in pools.items()]
+    results = Results([*folders], keys, constants, points, warnings)
+    means = {id(point): point.mean(results.score_key) for point in points}
+    points.sort(key=lambda point: math.inf if (mean := means[id(point)]) is None else -mean)
+    warn(results)
+    return results
+
+
+def read_folder(folder: Path, warnings: list[str]) -> list[Run]:
+    """Return the runs in a sweep's folder, also those to come, or the one run whose folder it is."""
+    plan = read_plan(folder)
+    runs = [read_run(path, warnings) for path in find_runs(folder)]
+    for number, overrides in enumerate(plan.jobs if plan else []):
+        if not any(is_job(run, number, overrides) for run in runs):
+            runs.append(Run(folder / str(number), "pending", number, overrides=overrides))
+    return sorted(runs, key=lambda run: math.inf if run.number is None else run.number)
+
+
+def is_job(run: Run, number: int, overrides: list[str]) -> bool:
+    """Return whether the run is the sweep's job of that number, and note so; its summary may have been lost."""
+    if run.number is None and (run.folder.name == str(number) or sorted(run.overrides) == sorted(overrides)):
+        run.number, run.overrides = number, run.overrides or overrides
+    return run.number == number
+
+
+def read_run(folder: Path, warnings: list[str]) -> Run:
+    """Read what the folder of a run has; what is missing or damaged costs a warning."""
+    try:
+        summary = json.loads((folder / "summary.json").read_bytes())
+        if not isinstance(summary, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError) as error:
+        summary = {}
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read ({error})"
+        warnings.append(f"{folder / 'summary.json'} {reason}: this run has no results.")
+    status = str(summary.get("status") or "interrupted")
+    if status == "running" or not summary:
+        status = "running" if is_locked(folder) else "interrupted"
+    config = summary.get("config") or read_yaml(folder / ".hydra" / "config.yaml", {})
+    leaves = flatten(config) if isinstance(config, dict) else {}
+    overrides = summary.get("overrides") or read_yaml(folder / ".hydra" / "overrides.yaml", [])
+    number, seed = summary.get("job"), leaves.get("seed")
+    return Run(
+        folder,
+        status if status in STATUSES else "interrupted",
+        number=number if isinstance(number, int) else None,
+        seed=seed if isinstance(seed, int) else None,
+        overrides=[str(word) for word in overrides] if isinstance(overrides, list) else [],
+        choices=summary.get("choices") or {},
+        config=leaves,
+        summary=summary,
+        curves=read_curves(folder / "metrics.jsonl", warnings),
+    )
+
+
+def read_yaml(path: Path, default: Any) -> Any:
+    """Return a YAML file's content, or the default if it can't be read."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(path.read_text(), loader) or default
+    except (OSError, ValueError, yaml.YAMLError):
+        return default
+
+
+def read_curves(path: Path, warnings: list[str]) -> dict[str, Curve]:
+    """Return the curves in a metrics.jsonl, thinned out to what a figure can show."""
+    curves: dict[str, Curve] = {key: ([], []) for key in CURVES}
+    num_damaged = 0
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            step = int(entry["step"])
+            for key in CURVES:
+                if isinstance(value := entry.get(key), (int, float)):
+                    curves[key][0].append(step)
+                    curves[key][1].append(float(value))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            num_damaged += 1
+    if num_damaged:
+        warnings.append(f"{path}: {num_damaged} of {len(lines)} lines are damaged and left out.")
+    return {key: thin(curve) for key, curve in curves.items()}
+
+
+def thin(curve: Curve) -> Curve:
+    """Return at most `MAX_CURVE_POINTS` evenly chosen points of the curve, the first and the last among them."""
+    steps, values = curve
+    if len(steps) <= MAX_CURVE_POINTS:
+        return curve
+    chosen = [round(index * (len(steps) - 1) / (MAX_CURVE_POINTS - 1)) for index in range(MAX_CURVE_POINTS)]
+    return [steps[index] for index in chosen], [values[index] for index in chosen]
+
+
+def without_repetitions(runs: list[Run], warnings: list[str]) -> list[Run]:
+    """Return the runs without those that repeat another exactly, which would feign certainty."""
+    kept: list[Run] = []
+    first: dict[str, Run] = {}
+    for run in runs:
+        same = first.setdefault(str(run.summary.get("config_hash")), run) if run.is_counted else run
+        if same is run or "config_hash" not in run.summary:
+            kept.append(run)
+        else:
+            warnings.append(f"{run.folder} has the configuration and seed of {same.folder} and is not counted again.")
+    return kept
+
+
+def find_keys(runs: list[Run]) -> tuple[list[str], dict[str, Value]]:
+    """Fill in the runs' values; return the keys by which their points differ, and the constants.
+
+    First come the keys that were given on the command line. If they do not tell two configurations apart, because
+    the YAML files or defaults differ too, all keys whose values differ are added.
+    """
+    parser = OverridesParser.create()
+    given = {id(run): given_values(run, parser) for run in runs}
+    keys = [*dict.fromkeys(key for run in runs for key in given[id(run)])]
+    for run in runs:
+        for key in keys:
+            run.values[key] = lookup(run, key, given[id(run)])
+        if run.seed is None and isinstance(seed := lookup(run, "seed", given[id(run)]), int):
+            run.seed = seed
+    swept = [key for key in keys if key != "seed" and differs(run.values[key] for run in runs)]
+    points: dict[tuple[Value, ...], Run] = {}
+    known = [run for run in runs if "point" in run.summary]
+    extra: list[str] = []
+    for run in known:
+        other = points.setdefault(tuple(run.values[key] for key in swept), run)
+        if other.summary["point"] != run.summary["point"]:
+            extra += [key for key in differing(other.config, run.config) if key not in (*extra, "seed")]
+    for run in runs:
+        run.values |= {key: plain(run.config.get(key)) for key in extra}
+    constants = {key: runs[0].values[key] for key in keys if key not in (*swept, "seed")}
+    return [*swept, *extra], constants
+
+
+def given_values(run: Run, parser: OverridesParser) -> dict[str, Value]:
+    """Return the values of the command line's words by their keys, without those that can't change any number."""
+    values: dict[str, Value] = {}
+    for word in run.overrides:
+        try:
+            (override,) = parser.parse_overrides([word])
+        except Exception:  # a damaged file may hold anything
+            continue
+        if decides_numbers(override.key_or_group) and not override.key_or_group.startswith("hydra"):
+            values[override.key_or_group] = None if override.is_delete() else plain(override.value())
+    return values
+
+
+def lookup(run: Run, key: str, given: dict[str, Value]) -> Value:
+    """Return the value that the run has for a key or the choice for a group; what was given, if it has not begun."""
+    if key in run.choices:
+        return run.choices[key]
+    if key in run.config:
+        return plain(run.config[key])
+    return given.get(key)
+
+
+def plain(value: Any) -> Value:
+    """Return the value itself, or lists and the like as text."""
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def differs(values: Iterable[Value]) -> bool:
+    """Return whether the values are not all the same."""
+    return len({*values}) > 1
+
+
+def differing(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Return the keys that can change a run's numbers and whose values differ."""
+    keys = [*first, *(key for key in second if key not in first)]
+    return [key for key in keys if decides_numbers(key) and first.get(key) != second.get(key)]
+
+
+def warn(results: Results) -> None:
+    """Add what a reader of the report must know."""
+    counted = [run for run in results.runs if run.is_counted]
+    num_without = sum(run.figure("val_accuracy") is None for run in counted)
+    if counted and num_without == len(counted):
+        text = (
+            "No validation images were held out, so the ranking is by the test set, on which nothing should be chosen. "
+            "Sweep with data.val_size=5000."
+        )
+        results.warnings.insert(0, text)
+    elif num_without:
+        results.warnings.insert(0, f"{num_without} of {len(counted)} runs held no validation images out and rank last.")
+    facts: dict[str, Callable[[Run], str]] = {
+        name: lambda run, name=name: json.dumps(run.summary.get(name), sort_keys=True)  # type: ignore[misc]
+        for name in FACTS
+    }
+    for name, fact in facts.items():
+        if len({fact(run) for run in counted}) > 1:
+            results.warnings.append(f"The runs were not all made with the same {name.replace('_', ' ')}.")
