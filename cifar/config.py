@@ -134,8 +134,10 @@ def check(cfg: DictConfig) -> None:
 
 
 def unknown_key(key: str, known: list[str]) -> UserError:
-    """Return the error for a key (with dots) that is none of the `known` ones beside it."""
+    """Return the error for a key (with dots) that is none of the `known` ones beside it, or that was taken away."""
     parent, _, name = key.rpartition(".")
+    if name in known:
+        return UserError(f"{key} can't be left out.")
     guesses = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {guesses[0]!r}?" if guesses else ""
     return UserError(f"There is no key {key!r}.{hint} {parent or 'The configuration'} has: {', '.join(sorted(known))}.")
