@@ -3,13 +3,13 @@
 import hydra
 from omegaconf import DictConfig
 
-from cifar import cli
+from cifar import cli, jobs
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Run one job."""
-    return cli.job(cfg)
+    return jobs.job(cfg)
 
 
 if __name__ == "__main__":

@@ -140,14 +140,20 @@ def read_checkpoint(path: Path, must_be_sealed: bool = False) -> dict[str, Any]:
     return content
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint of this project, or a bare state_dict, into `model`; raise `UserError` as `load_state` does."""
+def load_weights(model: nn.Module, path: Path) -> dict[str, Any] | None:
+    """Load a checkpoint of this project, or a bare state_dict, into `model`.
+
+    Returns the configuration that the weights were trained with, None if the file does not tell. Raises `UserError` as
+    `load_state` does.
+    """
     try:
         content = read_checkpoint(path)
     except UserError as error:
         raise UserError(f"init_from={error}") from error
     state = content["model"] if isinstance(content.get("model"), dict) else content
     load_state(model, state, f"init_from={str(path)!r}")
+    config = content.get("config")
+    return config if isinstance(config, dict) and state is not content else None
 
 
 def load_state(model: nn.Module, state: dict[str, Any], origin: str) -> None:

@@ -40,6 +40,8 @@ class Data:
     shuffle: bool = MISSING
     limit: int | None = MISSING
     val_size: int = MISSING
+    split_seed: int = MISSING
+    test_limit: int | None = MISSING
 
 
 @dataclass
@@ -88,6 +90,8 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+# ${constructor:${model._target_}} is "resnet50": a name for a folder that belongs to one model
+OmegaConf.register_new_resolver("constructor", lambda target: target.rpartition(".")[2], replace=True)
 
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -111,6 +115,11 @@ RULES: dict[str, Rule] = {
     "log_every": ("a number of steps, 1 or more", lambda value: value >= 1),
     "data.limit": ("a number of images, 1 or more, or null for all", lambda value: value is None or value >= 1),
     "data.val_size": ("a number of training images, 0 or more", lambda value: value >= 0),
+    "data.split_seed": NOT_NEGATIVE,
+    "data.test_limit": (
+        "a number of test images, 1 or more, or null for all",
+        lambda value: value is None or value >= 1,
+    ),
     "data.num_classes": POSITIVE,
     "data.mean": ("three numbers", lambda value: len(value) == 3),
     "data.std": ("three positive numbers", lambda value: len(value) == 3 and min(value) > 0),
@@ -154,6 +163,13 @@ def config_hash(resolved: dict[str, Any]) -> str:
     """Return 16 hexadecimal digits that are equal exactly when all that can change a run's numbers is."""
     hashed = {key: value for key, value in flatten(resolved).items() if decides_numbers(key)}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def point_hash(cfg: DictConfig) -> str:
+    """Return the hash that all seeds of one configuration share."""
+    seedless = cfg.copy()
+    seedless.seed = 0  # before what interpolates it is resolved
+    return config_hash(resolve(seedless))
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

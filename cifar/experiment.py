@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from cifar import signals
 from cifar.checkpoint import Checkpoints, load_weights
-from cifar.config import check, config_hash, flatten, resolve
+from cifar.config import check, config_hash, flatten, point_hash, resolve
 from cifar.data.augment import Augment
 from cifar.data.loader import Loader
 from cifar.data.sources import Source
@@ -64,16 +64,24 @@ def run(
     name: str = "run",
     group: str | None = None,
     checkpoint: dict[str, Any] | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> float:
     """Train and test what `cfg` describes, leave everything in `folder`, and return the accuracy to choose by.
 
     That is the validation accuracy, or the test accuracy if there is no split. With the content of a `checkpoint` the
-    run goes on from there. `name` and `group` are for the dashboard. Raises `UserError` for a mistake in the
+    run goes on from there. `name` and `group` are for the dashboard; `origin`, how the command line described the run,
+    goes into summary.json. Raises `UserError` for a mistake in the
     configuration, `DivergedError` after testing the last state. summary.json tells how the run ended, or "running".
     """
-    identity = {"name": name, "group": group} if checkpoint is None else checkpoint["run"]
+    identity = {"name": name, "group": group, "origin": origin or {}} if checkpoint is None else checkpoint["run"]
     info = RunInfo(config=resolve(cfg), is_resumed=checkpoint is not None, **identity)
-    summary: dict[str, Any] = {"status": None, "config_hash": config_hash(info.config)}
+    summary: dict[str, Any] = {
+        "status": None,
+        **info.origin,
+        "config_hash": config_hash(info.config),
+        "point": point_hash(cfg),
+        "config": info.config,
+    }
     try:
         check(cfg)
         train_and_test(cfg, folder, info, summary, checkpoint)
@@ -148,9 +156,21 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     torch.manual_seed(cfg.seed)
     model = create(cfg.model)
     if cfg.init_from is not None and not info.is_resumed:
-        load_weights(model, Path(cfg.init_from).expanduser())
+        warn_of_seen_images(cfg, load_weights(model, Path(cfg.init_from).expanduser()))
     model.to(device.torch_device, memory_format=device.memory_format)
     return Parts(device, model, create(cfg.optimizer, model.parameters()), schedule, source, augment, tracker)
+
+
+def warn_of_seen_images(cfg: DictConfig, trained_with: dict[str, Any] | None) -> None:
+    """Warn if the first weights may have been trained on the images that are held out; None: nobody knows."""
+    if not cfg.data.val_size:
+        return
+    data = (trained_with or {}).get("data", {})
+    if any(data.get(key) != cfg.data[key] for key in ("val_size", "split_seed")):
+        log.warning(
+            "The weights of init_from were not trained with this run's data.val_size and data.split_seed (as far as is "
+            "known), so they may have seen the validation images: the validation accuracy may be too high."
+        )
 
 
 def create(node: DictConfig, *args: Any) -> Any:
@@ -164,15 +184,20 @@ def create(node: DictConfig, *args: Any) -> Any:
 
 
 def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
-    """Read the images, hold out the validation images, then keep the first `data.limit` of the rest."""
+    """Read the images, hold out the validation images, then keep the first `data.limit` of the rest to train on."""
     images = parts.source.load()
     num_images = len(images.train_labels)
     if cfg.data.val_size >= num_images:
         raise UserError(f"data.val_size={cfg.data.val_size} is not possible: there are {num_images} training images.")
-    kept, held_out = stratified_split(images.train_labels, cfg.data.val_size, cfg.seed)
+    kept, held_out = stratified_split(images.train_labels, cfg.data.val_size, cfg.data.split_seed)
     if cfg.data.limit is not None and cfg.data.limit > len(kept):
         raise UserError(f"data.limit={cfg.data.limit} is not possible: there are {len(kept)} images to train on.")
     kept = kept[: cfg.data.limit]
+    if cfg.data.test_limit is not None and cfg.data.test_limit > len(images.test_labels):
+        raise UserError(
+            f"data.test_limit={cfg.data.test_limit} is not possible: there are {len(images.test_labels)} test images."
+        )
+    tested = slice(cfg.data.test_limit)
     if len(images.class_names) > (num_classes := cfg.model.get("num_classes", cfg.data.num_classes)):
         raise UserError(f"model.num_classes={num_classes} is too few: the data has {len(images.class_names)} classes.")
     if cfg.accumulate > cfg.batch_size:
@@ -198,7 +223,7 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     return Loaders(
         train=loader(*training_images(kept), cfg.batch_size, **shuffling),
         val=loader(*training_images(held_out), cfg.eval_batch_size) if len(held_out) else None,
-        test=loader(images.test_images, images.test_labels, cfg.eval_batch_size),
+        test=loader(images.test_images[tested], images.test_labels[tested], cfg.eval_batch_size),
         class_names=images.class_names,
     )
 
@@ -227,7 +252,7 @@ def build_trainer(
             "config": info.config,
             "config_hash": config_hash(info.config),
             "config_source": OmegaConf.to_container(cfg, resolve=False),
-            "run": {"name": info.name, "group": info.group, "id": info.id},
+            "run": {"name": info.name, "group": info.group, "origin": info.origin, "id": info.id},
             "software": software,
             "times_resumed": times_resumed,
             "metrics": metrics_file.state(),

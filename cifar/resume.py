@@ -208,7 +208,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, metavar="multirun/DATE/TIME")
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key=value", help=f"values that may change: {', '.join(MAY_CHANGE_IN_SWEEP)}"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help=f"values that may change: {', '.join(MAY_CHANGE_IN_SWEEP)}",
     )
     options = parser.parse_args()
     try:

@@ -133,10 +133,16 @@ def score(summary: dict[str, Any]) -> float:
 
 def to_json(content: dict[str, Any], indent: int | None = None) -> str:
     """Return strict JSON: a number that is not finite becomes null, which every reader understands."""
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
-    }
-    return json.dumps(finite, indent=indent, allow_nan=False)
+    return json.dumps(finite(content), indent=indent, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """Return the value with None for every number in it that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def git_commit() -> str | None:

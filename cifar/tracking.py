@@ -66,12 +66,13 @@ class MetricsFile:
 class RunInfo:
     """What a dashboard shows of a run besides its metrics; the runs of one sweep share a group.
 
-    `id` stays the same when the run is resumed.
+    `id` stays the same when the run is resumed, and so does the `origin`: how the command line described the run.
     """
 
     name: str
     group: str | None
     config: dict[str, Any]
+    origin: dict[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     is_resumed: bool = False
 

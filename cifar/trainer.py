@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W) and labels (B,)
 
 # What a trainer counts and a checkpoint holds.
 COUNTERS = (
-    "step", "epoch", "index", "num_images", "num_skipped", "train_seconds", "eval_seconds", "last_loss",
+    "step", "epoch", "index", "num_images", "num_skipped", "train_seconds", "eval_seconds", "last_loss", "train_loss",
 )  # fmt: skip
 
 
@@ -72,6 +72,7 @@ class Trainer:
         self.step = self.epoch = self.index = self.num_images = self.num_skipped = 0
         self.train_seconds = self.eval_seconds = 0.0
         self.last_loss: float | None = None  # the last finite one
+        self.train_loss: float | None = None  # the mean of the last whole epoch
         self.has_diverged = False
         self.epoch_totals, self.window = Totals(), Window()
         self.val_result: Result | None = None
@@ -132,6 +133,7 @@ class Trainer:
                     self.log_metrics(metrics | {"lr": lr}, self.step, self.epoch + 1)
                     log.info(f"{title}, Step [{self.index}/{num_steps}] Loss: {totals.loss:.4f}")
                 self.between_batches()
+        self.train_loss = totals.loss
         return {"train/epoch_loss": totals.loss, "train/epoch_accuracy": totals.accuracy}
 
     def train_step(self, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -230,13 +232,14 @@ class Trainer:
         num_images = len(loader.labels)
         return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu())
 
-    def progress(self) -> dict[str, float]:
-        """Return how far the run came, its seconds and last and best validation results, for the summary."""
-        progress = {
+    def progress(self) -> dict[str, float | None]:
+        """Return how far the run came, its seconds and last and best results, for the summary."""
+        progress: dict[str, float | None] = {
             "epochs": self.epoch,
             "steps": self.step,
             "train_seconds": self.train_seconds,
             "eval_seconds": self.eval_seconds,
+            "train_loss": self.train_loss,
         }
         if self.num_skipped:
             progress["skipped_steps"] = self.num_skipped
