@@ -22,6 +22,7 @@ from yaml import YAMLError
 from cifar.config import RULES, Config, number_changes, resolve
 from cifar.errors import DivergedError, UserError
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, read_summary, score, write_atomically
+from cifar.sweep import num_over
 
 AUTO = "auto"
 MAY_CHANGE = "epochs, log_every, tracker, checkpoint, data.root, on_nonfinite"
@@ -221,19 +222,13 @@ def main() -> None:
         sys.exit(str(error))
     run_py = Path(__file__).resolve().parent.parent / "run.py"
     folder = options.folder.absolute()
-    num_before = len(done_jobs(folder))
+    num_before = num_over(folder)
     if cwd.is_dir():
         os.chdir(cwd)
     sys.path.insert(0, str(run_py.parent))
     sys.argv = [str(run_py), *arguments]
     runpy.run_path(str(run_py), run_name="__main__")
-    print(f"All {len(done_jobs(folder))} jobs of {os.path.relpath(folder)} are done ({num_before} were before).")
-
-
-def done_jobs(folder: Path) -> list[Path]:
-    """Return the folders of the sweep's jobs that are over, be it that they diverged."""
-    folders = [path.parent for path in folder.rglob("summary.json") if "replaced-" not in str(path.relative_to(folder))]
-    return [job for job in folders if read_summary(job).get("status") in ("completed", "diverged")]
+    print(f"All {num_over(folder)} jobs of {os.path.relpath(folder)} are done ({num_before} were before).")
 
 
 def sweep_arguments(folder: Path, extra: list[str]) -> tuple[list[str], Path]:

@@ -1,5 +1,6 @@
 """Composition, precedence, the rules, and the hash."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_the_first_line_of_a_file_says_what_it_is(path: Path) -> None:
     first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
     assert first.startswith("# ")
     if path.parent.name == "experiment":
-        assert first.startswith(f"# python run.py experiment={path.stem}")
+        assert re.match(rf"# python run\.py (-m )?experiment={path.stem}\b", first)
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

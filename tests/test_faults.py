@@ -124,7 +124,7 @@ def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_i
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, command: Command, signum: int) -> None:
     run = start("-m", *QUIET, *SLOW, "epochs=2", "lr=0.1,-1,0.01,0.001", "hydra.sweep.dir=multirun/one")
-    run.wait_for("#2")
+    run.wait_for("Job 2 starts")
     run.wait_for(r"Epoch \[2/2\], Step \[2/8\]")
     run.send(signum)
     assert run.end() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signal.Signals(signum)]

@@ -1,0 +1,280 @@
+"""The report on a sweep, made at the end of every -m and at any time: python -m cifar.report multirun/DATE/TIME
+
+Several folders or globs are reported together. Beside the table for readers (report.md, report.html) there are
+report.csv with a row per point and runs.csv with a row per run.
+"""
+
+import argparse
+import csv
+import glob
+import io
+import math
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cifar.errors import UserError
+from cifar.results import STATUSES, Point, Results, Run, read_results, show
+from cifar.run_folder import write_atomically
+from cifar.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
+from cifar.sweep import time_text
+from cifar.wording import number, percent_with_interval
+
+MAX_CONSOLE_ROWS = 20
+
+
+def report(folders: Sequence[Path], output: Path) -> Results:
+    """Write report.md, report.html, the CSV files and the figures into `output`, and show the table and the path.
+
+    Raises `UserError` if there is no run in the folders.
+    """
+    from cifar.figures import draw_figures
+    from cifar.page import write_page
+
+    results = read_results(folders)
+    sentences = verdict(results)
+    print(console(results, sentences))
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "report.csv", points_csv(results))
+    write_text(output / "runs.csv", runs_csv(results, output))
+    figures = draw_figures(results, output)
+    images = [(figure.title, f"{figure.stem}.png") for figure in figures]
+    write_text(output / "report.md", markdown(results, sentences, images))
+    write_page(results, figures, sentences, output / "report.html")
+    print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
+    return results
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def columns(results: Results) -> list[tuple[str, list[str]]]:
+    """Return the table's columns in order of importance: a heading and a cell per point."""
+    points = results.points
+    cells: list[tuple[str, list[str]]] = [
+        ("rank", [str(rank) for rank, _ in enumerate(points, start=1)]),
+        *[(key, [show(point.values[key]) for point in points]) for key in results.keys],
+        ("seeds", [str(len(point.seeds)) for point in points]),
+    ]
+    if results.has_val:
+        cells.append(("validation", [percent_with_interval(point.interval("val_accuracy")) for point in points]))
+    return [
+        *cells,
+        ("test", [percent_with_interval(point.interval("test_accuracy")) for point in points]),
+        ("status", [point.status_text for point in points]),
+        ("train loss", [number(point.mean("train_loss")) for point in points]),
+        ("time", [wall_time(point) for point in points]),
+        ("images/s", [number(point.mean("images_per_second")) for point in points]),
+    ]
+
+
+def wall_time(point: Point) -> str:
+    """Return the mean time of a run, training and evaluation."""
+    parts = [point.mean("train_seconds"), point.mean("eval_seconds")]
+    return time_text(sum(part for part in parts if part is not None)) if any(parts) else "–"
+
+
+def verdict(results: Results) -> list[str]:
+    """Return the sentences that say which point won, and how sure that is."""
+    ranked = [point for point in results.points if point.mean(results.score_key) is not None]
+    what = "validation" if results.has_val else "test"
+    if not ranked:
+        return ["No run has a result yet."]
+    best = ranked[0]
+    sentences = [f"Best by {what} accuracy: {best.label}, {percent_with_interval(best.interval(results.score_key))}."]
+    if results.has_val and (tested := best.interval("test_accuracy")):
+        sentences[0] = f"{sentences[0][:-1]}; on the test images {percent_with_interval(tested)}."
+    if len(ranked) == 1:
+        return sentences
+    scores = {id(point): point.over_seeds(results.score_key) for point in ranked}
+    comparison = compare(scores[id(best)], scores[id(ranked[1])])
+    sentences.append(compared(best, ranked[1], comparison))
+    if comparison and len(ranked) > 2:
+        others = [
+            point
+            for point in ranked[1:]
+            if (other := compare(scores[id(best)], scores[id(point)])) is None or not other.is_clear
+        ]
+        sentences.append(f"Not told apart from the best: {len(others)} of the {len(ranked) - 1} other points.")
+        sentences.append(
+            f"The best was picked among {len(ranked)} points, so its mean is a little flattered, and the p values are "
+            "not corrected for that."
+        )
+    return sentences
+
+
+def compared(best: Point, second: Point, comparison: Comparison | None) -> str:
+    """Return in words whether the best two points can be told apart, and how many seeds would do it."""
+    if comparison is None:
+        return (
+            f"One seed each says nothing about chance: it can't be told whether {best.label} beats {second.label}. "
+            "Sweep with seed='range(0,3)' or more."
+        )
+    kind = {"paired": "paired t test over common seeds", "Welch": "Welch's t test"}[comparison.kind]
+    seeds = f"about {comparison.num_seeds}" if comparison.num_seeds else f"more than {MAX_SEEDS}"
+    test = f"a difference of {100 * comparison.difference:.2f} points, p = {comparison.p_value:.2g}, {kind}"
+    if comparison.is_clear:
+        return f"It beats the next, {second.label}: {test}."
+    return (
+        f"It can't be told apart from the next, {second.label}: {test}. If the true difference is that large, {seeds} "
+        f"seeds each would show it ({POWER:.0%} power at p < {1 - CONFIDENCE:.2f})."
+    )
+
+
+def markdown(results: Results, sentences: list[str], figures: list[tuple[str, str]]) -> str:
+    """Return report.md; `figures` are titles and file names."""
+    table = columns(results)
+    rows = zip(*[cells for _, cells in table], strict=True)
+    lines = [
+        f"# Report on {', '.join(shown(folder) for folder in results.folders)}",
+        "",
+        *[f"> **Warning:** {text}\n" for text in results.warnings],
+        *[f"{text}\n" for text in sentences],
+        markdown_row([heading for heading, _ in table]),
+        markdown_row(["---"] * len(table)),
+        *[markdown_row(row) for row in rows],
+        "",
+        note(results),
+        "",
+    ]
+    if results.constants:
+        lines += [f"The same everywhere: {constants(results)}", ""]
+    if failed := [run for run in results.runs if run.status == "failed"]:
+        lines += [
+            "## Failed runs",
+            "",
+            *[f"- `{run.folder.name}` {label(run)}: {escape(run.error)}" for run in failed],
+            "",
+        ]
+    for title, name in figures:
+        lines += [f"## {title}", "", f"![{title}]({name})", ""]
+    return "\n".join(lines)
+
+
+def note(results: Results) -> str:
+    """Return what the table's figures are."""
+    means = "Means over seeds with 95 % confidence intervals (Student's t); completed and diverged runs count."
+    if results.has_val:
+        return f"{means} Ranked by validation accuracy; the test accuracy is shown, not chosen by."
+    return f"{means} Ranked by test accuracy, for want of validation images."
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return one row of a table."""
+    return f"| {' | '.join(map(escape, cells))} |"
+
+
+def escape(text: str) -> str:
+    """Return the text without what Markdown would take for a table's end or for HTML."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def shown(folder: Path) -> str:
+    """Return a folder's last two names, such as "2026-11-23/06-11-37"."""
+    return "/".join(folder.absolute().parts[-2:])
+
+
+def label(run: Run) -> str:
+    """Return what the run is, such as "lr=0.01 seed=3"."""
+    return " ".join(f"{key}={show(value)}" for key, value in {**run.values, "seed": run.seed}.items())
+
+
+def constants(results: Results) -> str:
+    """Return the values of the command line that all runs share."""
+    return ", ".join(f"{key}={show(value)}" for key, value in results.constants.items())
+
+
+def points_csv(results: Results) -> str:
+    """Return report.csv: a row per point, accuracies as fractions with the halves of their intervals."""
+    header = ["rank", *results.keys, "seeds"]
+    for name in ("val_accuracy", "test_accuracy"):
+        header += [f"{name}_mean", f"{name}_ci95_half"]
+    rows: list[list[Any]] = [
+        [*header, "train_loss_mean", "train_seconds_mean", "eval_seconds_mean", "images_per_second_mean", *STATUSES]
+    ]
+    for rank, point in enumerate(results.points, start=1):
+        row: list[Any] = [rank, *point.values.values(), len(point.seeds)]
+        for name in ("val_accuracy", "test_accuracy"):
+            found = point.interval(name)
+            row += [found.mean, found.half] if found else [None, None]
+        row += [point.mean(name) for name in ("train_loss", "train_seconds", "eval_seconds", "images_per_second")]
+        rows.append([*row, *[point.count(status) for status in STATUSES]])
+    return csv_text(rows)
+
+
+def runs_csv(results: Results, output: Path) -> str:
+    """Return runs.csv: a row per run, in the points' order."""
+    names = (
+        "val_accuracy", "val_loss", "best_val_accuracy", "best_val_epoch", "test_accuracy", "test_loss", "train_loss",
+        "epochs", "steps", "train_seconds", "eval_seconds", "images_per_second",
+    )  # fmt: skip
+    rows: list[list[Any]] = [["folder", *results.keys, "seed", "status", *names, "config_hash", "error", "command"]]
+    for run in results.runs:
+        start: list[Any] = [os.path.relpath(run.folder, output), *(run.values[key] for key in results.keys), run.seed]
+        figures = [run.summary.get(name) for name in names]
+        rows.append([*start, run.status, *figures, run.summary.get("config_hash"), run.error, run.command])
+    return csv_text(rows)
+
+
+def csv_text(rows: list[list[Any]]) -> str:
+    """Return the rows as CSV."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
+
+
+def console(results: Results, sentences: list[str]) -> str:
+    """Return what the terminal shows: the best rows, and as many columns as fit, the most important first."""
+    table = columns(results)
+    num_rows = len(results.points) if len(results.points) <= MAX_CONSOLE_ROWS else MAX_CONSOLE_ROWS - 1
+    widths = [max(map(len, [heading, *cells[:num_rows]])) for heading, cells in table]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    while len(widths) > 3 and sum(widths) + 2 * (len(widths) - 1) > limit:
+        widths.pop()
+    rows = [[heading for heading, _ in table], *zip(*[cells[:num_rows] for _, cells in table], strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if num_rows < len(results.points):
+        lines.append(f"… and {len(results.points) - num_rows} more in report.md")
+    return "\n".join([*[f"Warning: {text}" for text in results.warnings], *lines, *sentences])
+
+
+def main() -> None:
+    """Report on the folders that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cifar.report", description="Report on a sweep, or on several together; also on unfinished ones."
+    )
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a sweep's folder, a run's, or a glob of such")
+    parser.add_argument(
+        "--output", type=Path, help="where to write it: the folder if it is one, else multirun/report-DATE-TIME"
+    )
+    options = parser.parse_args()
+    try:
+        folders = find_folders(options.folders)
+        output = options.output or (
+            folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
+        )
+        report(folders, output)
+    except (UserError, OSError) as error:
+        sys.exit(str(error))
+
+
+def find_folders(words: Sequence[str]) -> list[Path]:
+    """Return the folders that the words name; raise `UserError` for the first that names none."""
+    folders: list[Path] = []
+    for word in words:
+        names = [word] if Path(word).is_dir() else sorted(glob.glob(str(Path(word).expanduser()), recursive=True))
+        found = [Path(name) for name in names if Path(name).is_dir()]
+        if not found:
+            raise UserError(f"{word}: there is no such folder.")
+        folders += found
+    return [*dict.fromkeys(folders)]
+
+
+if __name__ == "__main__":
+    main()
