@@ -118,6 +118,8 @@ def compared(best: Point, second: Point, comparison: Comparison | None) -> str:
         )
     kind = {"paired": "paired t test over common seeds", "Welch": "Welch's t test"}[comparison.kind]
     seeds = f"about {comparison.num_seeds}" if comparison.num_seeds else f"more than {MAX_SEEDS}"
+    if comparison.difference == 0:
+        return f"It is no better than the next, {second.label}: the means are equal."
     test = f"a difference of {100 * comparison.difference:.2f} points, p = {comparison.p_value:.2g}, {kind}"
     if comparison.is_clear:
         return f"It beats the next, {second.label}: {test}."

@@ -26,7 +26,16 @@ COUNTED = ("completed", "diverged")  # the statuses whose accuracies enter the m
 STATUSES = (*OVER, "failed", "interrupted", "running", "pending")
 CURVES = ("train/loss", "val/accuracy")
 MAX_CURVE_POINTS = 200
-FACTS = ("git_commit", "device", "precision", "versions")  # of the summary: what the runs were made with
+# What the runs were made with, and where their summaries say so.
+FACTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "hardware": lambda summary: summary.get("device"),
+    "precision": lambda summary: summary.get("precision"),
+    "commit": lambda summary: summary.get("git_commit"),
+    **{
+        name: lambda summary, name=name: (summary.get("versions") or {}).get(name)  # type: ignore[misc]
+        for name in ("python", "torch", "numpy")
+    },
+}
 
 Value = str | int | float | bool | None
 Curve = tuple[list[int], list[float]]  # steps and values
@@ -298,9 +307,9 @@ def find_keys(runs: list[Run]) -> tuple[list[str], dict[str, Value]]:
         other = points.setdefault(tuple(run.values[key] for key in swept), run)
         if other.summary["point"] != run.summary["point"]:
             extra += [key for key in differing(other.config, run.config) if key not in (*extra, "seed")]
-    for run in runs:
-        run.values |= {key: plain(run.config.get(key)) for key in extra}
     constants = {key: runs[0].values[key] for key in keys if key not in (*swept, "seed")}
+    for run in runs:
+        run.values = {key: run.values[key] for key in swept} | {key: plain(run.config.get(key)) for key in extra}
     return [*swept, *extra], constants
 
 
@@ -343,7 +352,7 @@ def differing(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
 
 
 def warn(results: Results) -> None:
-    """Add what a reader of the report must know."""
+    """Add what a reader of the report must know, and with what the runs were made."""
     counted = [run for run in results.runs if run.is_counted]
     num_without = sum(run.figure("val_accuracy") is None for run in counted)
     if counted and num_without == len(counted):
@@ -354,10 +363,9 @@ def warn(results: Results) -> None:
         results.warnings.insert(0, text)
     elif num_without:
         results.warnings.insert(0, f"{num_without} of {len(counted)} runs held no validation images out and rank last.")
-    facts: dict[str, Callable[[Run], str]] = {
-        name: lambda run, name=name: json.dumps(run.summary.get(name), sort_keys=True)  # type: ignore[misc]
-        for name in FACTS
-    }
-    for name, fact in facts.items():
-        if len({fact(run) for run in counted}) > 1:
-            results.warnings.append(f"The runs were not all made with the same {name.replace('_', ' ')}.")
+    for name, fact in FACTS.items():
+        found = [*dict.fromkeys(plain(fact(run.summary)) for run in counted)]
+        if len(found) > 1:
+            results.warnings.append(f"Not all runs were made with the same {name}: {', '.join(map(show, found))}.")
+        elif found and found[0] is not None:
+            results.constants[name] = found[0]
