@@ -107,7 +107,9 @@ def test_a_failed_job_is_reported_at_once_and_the_others_go_on(tmp_path: Path, c
     assert [read_summary(sweep / str(number))["status"] for number in range(3)] == ["completed", "failed", "completed"]
     assert read_summary(sweep / "1")["error"].startswith("lr=-1.0 is not possible")
     report = result.stdout.index("Job 1 failed: lr=-1.0 is not possible")
-    assert result.stdout.index("#1") < report < result.stdout.index("#2")
+    assert result.stdout.index("Job 1 starts: lr=-1") < report < result.stdout.index("Job 2 starts: lr=0.01")
+    assert "\n2 of 3 jobs done, 1 failed\n" in result.stdout
+    assert (sweep / "report.md").is_file()
     assert "lr=-1.0 is not possible" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert (sweep / "multirun.yaml").is_file()

@@ -103,7 +103,8 @@ def test_every_choice_of_every_group_builds_and_takes_a_step(
         return
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    run(compose(*overrides, f"{group}={choice}", "data.val_size=10", "data.limit=20", "epochs=1"), tmp_path)
+    given = [f"{group}={choice}", "data.val_size=10", "data.limit=20", "epochs=1", "init_from=null"]
+    run(compose(*overrides, *given), tmp_path)
     assert read_summary(tmp_path)["steps"] == 2
     if group == "tracker":
         assert bool([*tmp_path.glob("wandb/offline-run-*")]) == (choice == "wandb")

@@ -150,7 +150,8 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, comm
     for number in (2, 3):
         assert_no_step_is_missing_or_doubled(sweep / str(number), 16)
     assert sorted(path.name for path in sweep.iterdir()) == [
-        ".lock", ".multirun.yaml.copy", "0", "1", "2", "3", "multirun.yaml",
+        ".lock", ".multirun.yaml.copy", "0", "1", "2", "3", "multirun.yaml", "report.csv", "report.html", "report.md",
+        "runs.csv", "sweep.json",
     ]  # fmt: skip
 
 

@@ -159,9 +159,11 @@ def test_a_sweeps_offline_runs_hold_what_metrics_jsonl_holds_also_when_a_job_fai
         (record,) = [record["run"] for record in records(folder) if record["type"] == "run"]
         assert record["run_group"] == group
         runs[record["display_name"]] = folder
-    assert sorted(runs) == [f"{group}/{number}" for number in range(3)]
-    for number, status in enumerate(["completed", "diverged", "completed"]):
-        folder, job = runs[f"{group}/{number}"], sweep / str(number)
+    assert sorted(runs) == ["lr=0.01", "lr=0.1", "lr=1e+30"]
+    for number, (name, status) in enumerate(
+        {"lr=0.1": "completed", "lr=1e+30": "diverged", "lr=0.01": "completed"}.items()
+    ):
+        folder, job = runs[name], sweep / str(number)
         assert read_summary(job)["status"] == status
         exit_codes = [record["exit"].get("exit_code", 0) for record in records(folder) if record["type"] == "exit"]
         assert exit_codes == [0 if status == "completed" else 1]
