@@ -168,7 +168,7 @@ def config_hash(resolved: dict[str, Any]) -> str:
 def point_hash(cfg: DictConfig) -> str:
     """Return the hash that all seeds of one configuration share."""
     seedless = cfg.copy()
-    seedless.seed = 0  # before what interpolates it is resolved
+    seedless.seed = -1  # before what interpolates it is resolved; no seed of a run
     return config_hash(resolve(seedless))
 
 

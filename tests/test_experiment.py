@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from cifar.checkpoint import read_checkpoint
-from cifar.config import config_hash, resolve
+from cifar.config import config_hash, point_hash, resolve
 from cifar.device import DEFAULT_THREADS
 from cifar.errors import DivergedError, UserError
 from cifar.experiment import build_loaders, build_parts, run
 from cifar.models.resnet import resnet50
 from cifar.tracking import RunInfo
-from tests.conftest import QUIET, Compose, read_metrics, read_summary
+from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 from tests.test_config import CHOICES
 
 INFO = RunInfo("run", None, {})
@@ -51,6 +51,8 @@ def test_a_run_leaves_metrics_checkpoint_and_summary(tmp_path: Path, compose: Co
     assert min(summary[f"{part}_seconds"] for part in ("setup", "train", "eval")) > 0
     assert summary["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert {"git_commit", "device", "precision", "val_loss"} <= set(summary)
+    assert summary["train_loss"] == [line["train/epoch_loss"] for line in lines if "train/epoch_loss" in line][-1]
+    assert summary["config"] == resolve(cfg)
 
     checkpoint = read_checkpoint(tmp_path / "checkpoint.pt")
     assert (checkpoint["step"], checkpoint["epoch"]) == (14, 2)
@@ -171,6 +173,82 @@ def test_the_seed_decides_weights_and_split_at_every_learning_rate(compose: Comp
     other = built("seed=2")
     assert not torch.equal(weights, other[0])
     assert not torch.equal(images, other[1])
+
+
+def test_split_seed_fixes_what_is_held_out_for_all_seeds(compose: Compose) -> None:
+    def held_out(*overrides: str) -> torch.Tensor:
+        cfg = compose(*QUIET, "data.val_size=20", *overrides)
+        loader = build_loaders(cfg, build_parts(cfg, INFO)).val
+        assert loader is not None
+        return loader.images
+
+    assert torch.equal(held_out("seed=1", "data.split_seed=7"), held_out("seed=2", "data.split_seed=7"))
+    assert not torch.equal(held_out("seed=1"), held_out("seed=2"))
+    assert torch.equal(held_out("seed=1"), held_out("seed=2", "data.split_seed=1"))
+
+
+def test_the_test_limit_takes_the_first_images_and_leaves_the_training_alone(tmp_path: Path, compose: Compose) -> None:
+    for name, overrides in {"all": (), "some": ("data.test_limit=7",)}.items():
+        cfg = compose(*QUIET, *overrides)
+        (tmp_path / name).mkdir()
+        run(cfg, tmp_path / name)
+    assert losses(tmp_path / "some") == losses(tmp_path / "all")
+    every, some = (compose(*QUIET, *overrides) for overrides in ((), ("data.test_limit=7",)))
+    images, first = (build_loaders(cfg, build_parts(cfg, INFO)).test.images for cfg in (every, some))
+    assert torch.equal(first, images[:7])
+    assert read_summary(tmp_path / "some")["test_accuracy"] * 7 in range(8)
+    with pytest.raises(UserError, match=r"data\.test_limit=31 is not possible: there are 30 test images"):
+        run(compose(*QUIET, "data.test_limit=31"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("trained", "continued", "is_warned"),
+    [
+        (["data.val_size=20"], ["data.val_size=20"], False),
+        (["data.val_size=20"], ["data.val_size=20", "seed=1"], True),
+        (["data.val_size=20"], ["data.val_size=20", "seed=1", "data.split_seed=0"], False),
+        ([], ["data.val_size=20"], True),
+        ([], [], False),
+    ],
+)
+def test_weights_that_have_seen_the_validation_images_are_warned_of(
+    tmp_path: Path,
+    compose: Compose,
+    caplog: pytest.LogCaptureFixture,
+    trained: list[str],
+    continued: list[str],
+    is_warned: bool,
+) -> None:
+    run(compose(*QUIET, *trained), tmp_path)
+    build_parts(compose(*QUIET, *continued, f"init_from={tmp_path / 'checkpoint.pt'}"), INFO)
+    assert ("may have seen the validation images" in caplog.text) == is_warned
+
+
+def test_weights_of_unknown_origin_are_warned_of(
+    tmp_path: Path, compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(build_parts(compose(*QUIET), INFO).model.state_dict(), tmp_path / "bare.pt")
+    build_parts(compose(*QUIET, f"init_from={tmp_path / 'bare.pt'}"), INFO)
+    assert "may have seen" not in caplog.text
+    build_parts(compose(*QUIET, f"init_from={tmp_path / 'bare.pt'}", "data.val_size=10"), INFO)
+    assert "may have seen" in caplog.text
+
+
+def test_the_seeds_of_a_point_share_its_hash_and_nothing_else_does(compose: Compose) -> None:
+    first, *others = [point_hash(compose(*QUIET, *more)) for more in (
+        ("seed=0",), ("seed=5",), ("seed=5", "data.split_seed=0"), ("lr=0.5",),
+    )]  # fmt: skip
+    assert first == others[0]
+    assert len({first, *others[1:]}) == 3
+
+
+def test_the_question_starts_from_the_plateau_that_its_own_command_leaves(compose: Compose) -> None:
+    question = compose("experiment=lr_question", "model=vgg16")
+    assert question.init_from == "outputs/plateau/vgg16/checkpoint.pt"
+    plateau = compose("experiment=plateau", "model=vgg16")
+    assert (plateau.data.val_size, plateau.data.split_seed) == (question.data.val_size, question.data.split_seed)
+    text = (ROOT / "conf" / "experiment" / "plateau.yaml").read_text()
+    assert "    dir: outputs/plateau/${constructor:${model._target_}}\n" in text
 
 
 def test_limit_and_split_take_different_images_and_the_limit_leaves_the_split_alone(compose: Compose) -> None:
