@@ -180,7 +180,7 @@ def create(node: DictConfig, *args: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
-        raise UserError(str(error)) from error
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:

@@ -133,7 +133,7 @@ class Results:
     points: list[Point]
     warnings: list[str]
 
-    @cached_property
+    @property
     def runs(self) -> list[Run]:
         """All runs, in the points' order."""
         return [run for point in self.points for run in point.runs]

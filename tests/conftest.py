@@ -34,6 +34,8 @@ TINY = [
     "log_every=2",
 ]
 QUIET = [*TINY, "tracker=none"]
+# … or slower, so that a signal falls in its midst.
+SLOW = ["model._target_=tests.tiny_model.Slow", "+model.seconds=0.05", "log_every=1", "device.threads=1"]
 
 Compose = Callable[..., DictConfig]
 

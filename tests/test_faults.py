@@ -19,12 +19,11 @@ import pytest
 
 from cifar.checkpoint import read_checkpoint
 from cifar.run_folder import is_locked, locked
-from tests.conftest import QUIET, ROOT, TINY, Command, Start, read_metrics, read_summary
+from tests.conftest import QUIET, ROOT, SLOW, TINY, Command, Start, read_metrics, read_summary
 from tests.test_resume import assert_identical, results
 from tests.test_tracking import records
 
 LIMIT_SECONDS = 10  # from the signal to the end
-SLOW = ["model._target_=tests.tiny_model.Slow", "+model.seconds=0.05", "log_every=1", "device.threads=1"]
 
 
 RESUME_SWEEP = ("-m", "cifar.resume")

@@ -1,0 +1,163 @@
+"""Runs read back from their folders: which count, what tells them apart, and what a damaged file costs."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar.errors import UserError
+from cifar.results import MAX_CURVE_POINTS, Results, read_curves, read_results, show, thin
+from cifar.run_folder import locked
+from tests.sweep_folders import write_metrics, write_run, write_sweep
+
+
+def labels(results: Results) -> list[str]:
+    return [point.label for point in results.points]
+
+
+def test_points_pool_seeds_and_are_ranked_by_validation(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {0.1: [0.2, 0.3], 0.01: [0.5, 0.6], 0.001: [0.4, 0.3]}, test_accuracy=0.7)
+    results = read_results([tmp_path])
+    assert labels(results) == ["lr=0.01", "lr=0.001", "lr=0.1"]
+    assert results.keys == ["lr"]
+    assert [point.mean("val_accuracy") for point in results.points] == pytest.approx([0.55, 0.35, 0.25])
+    assert [point.seeds for point in results.points] == [[0, 1]] * 3
+    assert results.constants == {
+        "hardware": "a processor", "precision": "fp32", "commit": "0123456789",
+        "python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.6",
+    }  # fmt: skip
+    assert results.warnings == []
+    assert results.numeric_keys() == ["lr"]
+
+
+def test_jobs_to_come_failed_and_cut_ones_are_rows_but_do_not_count(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {0.1: [0.2, 0.9, 0.8], 0.01: [0.5], 0.001: [0.1, 0.1, 0.1]})
+    for number, status in ((1, "failed"), (2, "running")):
+        path = tmp_path / str(number) / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "status": status, "error": "no room\nat all"}))
+    results = read_results([tmp_path])
+    assert labels(results) == ["lr=0.01", "lr=0.1", "lr=0.001"]
+    best, second, _ = results.points
+    assert second.status_text == "1 completed, 1 failed, 1 interrupted"
+    assert second.mean("val_accuracy") == 0.2
+    assert [run.error for run in second.runs] == ["", "no room", "no room"]
+    assert best.status_text == "1 completed, 2 pending"
+    assert [run.seed for run in best.runs] == [0, 1, 2]
+    assert [run.command for run in best.runs][2] == "python run.py lr=0.01 seed=2"
+    with locked(tmp_path / "2"):
+        assert read_results([tmp_path]).points[1].status_text == "1 completed, 1 failed, 1 running"
+
+
+def test_a_diverged_run_counts(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", 0.1, 0, val_accuracy=0.5)
+    write_run(tmp_path / "1", 0.1, 1, val_accuracy=0.1, status="diverged")
+    write_run(tmp_path / "2", 0.1, 2, val_accuracy=0.9, status="pruned")
+    (point,) = read_results([tmp_path]).points
+    assert point.mean("val_accuracy") == pytest.approx(0.3)
+    assert point.status_text == "1 completed, 1 diverged, 1 pruned"
+    assert point.label == "all runs"
+
+
+def test_a_damaged_or_missing_file_costs_a_warning(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {0.1: [0.2, 0.3], 0.01: [0.5, 0.6]})
+    write_metrics(tmp_path / "0", 4)
+    text = (tmp_path / "0" / "metrics.jsonl").read_text()
+    (tmp_path / "0" / "metrics.jsonl").write_text(text.replace('"step": 20', '"step": x', 1) + '{"step": 90, "train/')
+    (tmp_path / "1" / "summary.json").unlink()
+    (tmp_path / "1" / "metrics.jsonl").write_bytes(b"\xff\x00\n[]\n")
+    (tmp_path / "2" / "summary.json").write_text('{"status": "compl')
+    (tmp_path / "3" / ".hydra").mkdir()
+    (tmp_path / "3" / ".hydra" / "config.yaml").write_text("lr: 0.01\nseed: 1\n")
+    (tmp_path / "3" / ".hydra" / "overrides.yaml").write_text("- lr=0.01\n- seed=1\n")
+    (tmp_path / "3" / "summary.json").write_text("[]")
+    results = read_results([tmp_path])
+    assert labels(results) == ["lr=0.1", "lr=0.01"]
+    assert [point.status_text for point in results.points] == ["1 completed, 1 interrupted", "2 interrupted"]
+    assert [run.seed for run in results.runs] == [0, 1, 0, 1]
+    assert len(results.runs[0].curves["train/loss"][0]) == 3
+    for number, reason in (
+        (0, "2 of 9 lines"),
+        (1, "is missing"),
+        (1, "2 of 2 lines"),
+        (2, "can't be read"),
+        (3, "can't"),
+    ):
+        assert any(f"/{number}/" in text and reason in text for text in results.warnings), (number, reason)
+    assert len(results.warnings) == 5
+
+
+def test_without_validation_images_the_first_warning_says_so(tmp_path: Path) -> None:
+    for number, accuracy in enumerate([0.1, 0.3]):
+        write_run(tmp_path / str(number), 0.1 * (number + 1), 0, test_accuracy=accuracy)
+    results = read_results([tmp_path])
+    assert labels(results) == ["lr=0.2", "lr=0.1"]
+    assert results.warnings[0].startswith("No validation images were held out")
+    write_run(tmp_path / "2", 0.5, 0, val_accuracy=0.05, test_accuracy=0.01)
+    results = read_results([tmp_path])
+    assert labels(results)[0] == "lr=0.5"
+    assert results.warnings[0].startswith("2 of 3 runs held no validation images out")
+
+
+def test_a_run_made_twice_counts_once(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a", {0.1: [0.2, 0.3]})
+    write_sweep(tmp_path / "b", {0.1: [0.2, 0.3, 0.4]})
+    results = read_results([tmp_path / "a", tmp_path / "b"])
+    assert [point.seeds for point in results.points] == [[0, 1, 2]]
+    assert len([text for text in results.warnings if "is not counted again" in text]) == 2
+
+
+def test_what_the_command_lines_do_not_tell_apart_the_configurations_do(tmp_path: Path) -> None:
+    for number, width in enumerate([16, 32]):
+        config = {"lr": 0.1, "seed": 0, "model": {"width": width}, "log_every": number}
+        facts: dict[str, Any] = {
+            "config": config,
+            "config_hash": str(width),
+            "point": str(width),
+            "val_accuracy": width / 100,
+        }
+        write_run(tmp_path / str(number), 0.1, 0, **facts)
+    results = read_results([tmp_path])
+    assert results.keys == ["model.width"]
+    assert labels(results) == ["model.width=32", "model.width=16"]
+
+
+def test_groups_are_shown_by_their_choice_and_other_software_is_warned_of(tmp_path: Path) -> None:
+    for number, model in enumerate(["vgg16", "resnet50"]):
+        facts: dict[str, Any] = {
+            "overrides": [f"model={model}", "+x=[1,2]"],
+            "choices": {"model": model},
+            "point": model,
+        }
+        write_run(tmp_path / str(number), 0.1, 0, config_hash=model, device=f"gpu {number}", val_accuracy=0.1, **facts)
+    results = read_results([tmp_path])
+    assert results.keys == ["model"]
+    assert sorted(labels(results)) == ["model=resnet50", "model=vgg16"]
+    assert results.warnings == ["Not all runs were made with the same hardware: gpu 0, gpu 1."]
+    assert results.constants["x"] == "[1, 2]"
+    assert "hardware" not in results.constants
+
+
+def test_no_run_is_a_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no run in"):
+        read_results([tmp_path])
+
+
+def test_curves_are_thinned_to_the_first_last_and_evenly_between(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    write_metrics(tmp_path / "0", 100, 10)
+    curves = read_curves(tmp_path / "0" / "metrics.jsonl", [])
+    steps, losses = curves["train/loss"]
+    assert len(steps) == MAX_CURVE_POINTS
+    assert (steps[0], steps[-1]) == (10, 10000)
+    assert losses == [1 / step for step in steps]
+    assert {later - earlier for earlier, later in pairwise(steps)} <= {50, 60}
+    assert curves["val/accuracy"] == ([100 * epoch for epoch in range(1, 101)], [n / 100 for n in range(1, 101)])
+    assert thin(([1, 2], [0.1, 0.2])) == ([1, 2], [0.1, 0.2])
+
+
+def test_values_are_shown_as_on_the_command_line() -> None:
+    assert [show(value) for value in (True, None, 0.001, 1e-05, 3, "sgd", 1e36)] == [
+        "true", "null", "0.001", "1e-05", "3", "sgd", "1e+36",
+    ]  # fmt: skip
