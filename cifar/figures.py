@@ -171,6 +171,8 @@ def set_curve_limits(axes: "Axes", values: list[float], key: str) -> None:
         top = min(high, STRAY * median)
         if top > 20 * low:
             axes.set_yscale("log")
+            for axis_format in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                axis_format(lambda value, _: f"{value:g}")
             axes.set_ylim(low / 1.2, top * 1.2)
         elif top < high:
             axes.set_ylim(0, top * 1.05)

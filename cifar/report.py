@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from cifar.errors import UserError
-from cifar.results import STATUSES, Point, Results, Run, read_results, show
+from cifar.results import STATUSES, Point, Results, Run, Value, read_results, show
 from cifar.run_folder import write_atomically
 from cifar.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
 from cifar.sweep import time_text
-from cifar.wording import number, percent_with_interval
+from cifar.wording import NOTHING, Column, number, percent_with_interval
 
 MAX_CONSOLE_ROWS = 20
 
@@ -44,7 +44,7 @@ def report(folders: Sequence[Path], output: Path) -> Results:
     figures = draw_figures(results, output)
     images = [(figure.title, f"{figure.stem}.png") for figure in figures]
     write_text(output / "report.md", markdown(results, sentences, images))
-    write_page(results, figures, sentences, output / "report.html")
+    write_page(results, columns(results), figures, sentences, note(results), output / "report.html")
     print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
     return results
 
@@ -54,30 +54,39 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def columns(results: Results) -> list[tuple[str, list[str]]]:
-    """Return the table's columns in order of importance: a heading and a cell per point."""
+def columns(results: Results) -> list[Column]:
+    """Return the table's columns, a row per point, in order of importance."""
     points = results.points
-    cells: list[tuple[str, list[str]]] = [
-        ("rank", [str(rank) for rank, _ in enumerate(points, start=1)]),
-        *[(key, [show(point.values[key]) for point in points]) for key in results.keys],
-        ("seeds", [str(len(point.seeds)) for point in points]),
+    ranks, counts = [*range(1, len(points) + 1)], [len(point.seeds) for point in points]
+    table = [
+        Column("rank", [*map(str, ranks)], ranks),
+        *[Column(key, [show(value) for value in values], values) for key, values in swept(results)],
+        Column("seeds", [*map(str, counts)], counts),
     ]
-    if results.has_val:
-        cells.append(("validation", [percent_with_interval(point.interval("val_accuracy")) for point in points]))
+    for title, name in [*([("validation", "val_accuracy")] if results.has_val else []), ("test", "test_accuracy")]:
+        texts = [percent_with_interval(point.interval(name)) for point in points]
+        table.append(Column(title, texts, [point.mean(name) for point in points]))
+    statuses = [point.status_text for point in points]
+    losses, speeds = ([point.mean(name) for point in points] for name in ("train_loss", "images_per_second"))
+    times = [wall_seconds(point) for point in points]
     return [
-        *cells,
-        ("test", [percent_with_interval(point.interval("test_accuracy")) for point in points]),
-        ("status", [point.status_text for point in points]),
-        ("train loss", [number(point.mean("train_loss")) for point in points]),
-        ("time", [wall_time(point) for point in points]),
-        ("images/s", [number(point.mean("images_per_second")) for point in points]),
+        *table,
+        Column("status", statuses, statuses),
+        Column("train loss", [*map(number, losses)], losses),
+        Column("time", [NOTHING if time is None else time_text(time) for time in times], times),
+        Column("images/s", [*map(number, speeds)], speeds),
     ]
 
 
-def wall_time(point: Point) -> str:
-    """Return the mean time of a run, training and evaluation."""
-    parts = [point.mean("train_seconds"), point.mean("eval_seconds")]
-    return time_text(sum(part for part in parts if part is not None)) if any(parts) else "–"
+def swept(results: Results) -> list[tuple[str, list[Value]]]:
+    """Return the swept keys, each with its value at every point."""
+    return [(key, [point.values[key] for point in results.points]) for key in results.keys]
+
+
+def wall_seconds(point: Point) -> float | None:
+    """Return the mean seconds of a run, training and evaluation; None if no run counts."""
+    parts = [value for name in ("train_seconds", "eval_seconds") if (value := point.mean(name)) is not None]
+    return sum(parts) if parts else None
 
 
 def verdict(results: Results) -> list[str]:
@@ -132,13 +141,13 @@ def compared(best: Point, second: Point, comparison: Comparison | None) -> str:
 def markdown(results: Results, sentences: list[str], figures: list[tuple[str, str]]) -> str:
     """Return report.md; `figures` are titles and file names."""
     table = columns(results)
-    rows = zip(*[cells for _, cells in table], strict=True)
+    rows = zip(*[column.texts for column in table], strict=True)
     lines = [
         f"# Report on {', '.join(shown(folder) for folder in results.folders)}",
         "",
         *[f"> **Warning:** {text}\n" for text in results.warnings],
         *[f"{text}\n" for text in sentences],
-        markdown_row([heading for heading, _ in table]),
+        markdown_row([column.title for column in table]),
         markdown_row(["---"] * len(table)),
         *[markdown_row(row) for row in rows],
         "",
@@ -235,11 +244,11 @@ def console(results: Results, sentences: list[str]) -> str:
     """Return what the terminal shows: the best rows, and as many columns as fit, the most important first."""
     table = columns(results)
     num_rows = len(results.points) if len(results.points) <= MAX_CONSOLE_ROWS else MAX_CONSOLE_ROWS - 1
-    widths = [max(map(len, [heading, *cells[:num_rows]])) for heading, cells in table]
+    widths = [max(map(len, [column.title, *column.texts[:num_rows]])) for column in table]
     limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
     while len(widths) > 3 and sum(widths) + 2 * (len(widths) - 1) > limit:
         widths.pop()
-    rows = [[heading for heading, _ in table], *zip(*[cells[:num_rows] for _, cells in table], strict=True)]
+    rows = [[column.title for column in table], *zip(*[column.texts[:num_rows] for column in table], strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if num_rows < len(results.points):
         lines.append(f"… and {len(results.points) - num_rows} more in report.md")

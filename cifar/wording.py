@@ -1,8 +1,20 @@
 """Figures in words: how accuracies, their intervals and other numbers are shown to readers."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from cifar.statistics import Interval
 
 NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its heading, and for every row the text and the value to sort by, None for nothing."""
+
+    title: str
+    texts: list[str]
+    values: list[Any]
 
 
 def percent(fraction: float | None) -> str:
