@@ -21,7 +21,7 @@ from cifar.checkpoint import read_checkpoint
 from cifar.run_folder import is_locked, locked
 from tests.conftest import QUIET, ROOT, SLOW, TINY, Command, Start, read_metrics, read_summary
 from tests.test_resume import assert_identical, results
-from tests.test_tracking import records
+from tests.test_wandb_tracker import records
 
 LIMIT_SECONDS = 10  # from the signal to the end
 

@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "signals", "statistics", "tallies"},
     {"models.resnet", "models.vgg", "data.augment", "data.splits", "data.sources", "schedules", "device", "run_folder"},
     {"data.loader", "checkpoint", "sweep", "tracking", "wording"},
-    {"trainer"},
+    {"trainer", "wandb_tracker"},
     {"config"},
     {"experiment"},
     {"resume", "results"},

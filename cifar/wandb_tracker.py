@@ -1,0 +1,149 @@
+"""Runs on a Weights & Biases dashboard, online or offline: `python run.py tracker=wandb`."""
+
+import http.client
+import logging
+import netrc
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from torch import Tensor
+
+from cifar.errors import UserError
+from cifar.tracking import NoTracker, RunInfo
+
+log = logging.getLogger(__name__)
+
+
+class WandbTracker(NoTracker):
+    """A Weights & Biases run, in `dir`/wandb when offline.
+
+    mode "auto" is online if an API key is configured (WANDB_API_KEY or netrc) and the server answers within
+    `timeout_seconds`, else offline; the environment variable WANDB_MODE can ask for offline or disabled. "online"
+    raises `UserError` where "auto" goes on offline.
+    """
+
+    def __init__(
+        self, info: RunInfo, mode: str, project: str, entity: str | None, dir: str, timeout_seconds: float
+    ) -> None:
+        super().__init__(info)
+        if mode not in ("auto", "online", "offline"):
+            raise UserError(f"tracker.mode={mode!r} is not possible: it takes auto, online, offline.")
+        if not timeout_seconds > 0:
+            raise UserError(f"tracker.timeout_seconds={timeout_seconds!r} is not possible: it takes a positive number.")
+        self.mode, self.project, self.entity, self.dir = mode, project, entity, dir
+        self.timeout_seconds = timeout_seconds
+
+    def __enter__(self) -> "WandbTracker":
+        import wandb  # a second, so only when used
+
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry complains when offline
+        mode, reason = self.choose_mode()
+        try:
+            self.run = self.init(mode)
+        except wandb.errors.Error as error:
+            message = "the server refused the run: " + " ".join(str(error).split())
+            if self.mode == "online":
+                raise UserError(f"tracker.mode=online is not possible: {message}") from error
+            mode, reason = "offline", message
+            wandb.teardown()  # its service still holds the run's id
+            self.run = self.init(mode)
+        self.run.__enter__()
+        if mode == "online":
+            log.info(f"Weights & Biases: {self.run.url}")
+        elif mode == "offline":
+            folder = os.path.relpath(Path(self.run.dir).parent)
+            log.info(f"Weights & Biases: offline ({reason}). View: wandb leet {folder}  Upload: wandb sync {folder}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run.finish(exit_code=0 if kind is None else 1)  # its own __exit__ prints a traceback for every error
+
+    def choose_mode(self) -> tuple[str, str]:
+        """Return the mode for wandb.init, and why."""
+        if self.mode == "offline":
+            return "offline", "tracker.mode=offline"
+        wanted = os.environ.get("WANDB_MODE", "") if self.mode == "auto" else self.mode
+        if wanted in ("offline", "disabled"):
+            return wanted, f"WANDB_MODE={wanted}"
+        if wanted not in ("", "online"):
+            raise UserError(f"WANDB_MODE={wanted} is not possible: it takes online, offline, disabled.")
+        url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+        if not has_api_key(url):
+            problem = "no API key; wandb login stores one"
+        elif not answers(url, self.timeout_seconds):
+            problem = f"no answer from {url}"
+        else:
+            return "online", "an API key is configured"
+        if self.mode == "online":
+            raise UserError(
+                f"tracker.mode=online is not possible: {problem}. Use tracker.mode=offline or tracker=none."
+            )
+        return "offline", problem
+
+    def init(self, mode: str) -> Any:
+        """Start the run; a run of an earlier job that was left open is finished first."""
+        import wandb
+
+        folder = Path(self.dir).resolve()  # wandb's own process may have another working folder
+        folder.mkdir(parents=True, exist_ok=True)
+        return wandb.init(
+            project=self.project,
+            entity=self.entity,
+            id=self.info.id,
+            resume="allow" if self.info.is_resumed and mode == "online" else None,
+            name=self.info.name,
+            group=self.info.group,
+            config=self.info.config,
+            dir=str(folder),
+            mode=mode,  # type: ignore[arg-type]  # wandb checks WANDB_MODE itself
+            reinit="finish_previous",
+            settings=wandb.Settings(silent=True, console="off", init_timeout=self.timeout_seconds),
+        )
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Record metrics such as "train/loss", known after `step` steps."""
+        self.run.log(metrics, step=step)
+
+    def log_predictions(self, labels: Tensor, predictions: Tensor, class_names: list[str]) -> None:
+        """Record the confusion matrix of the test images' labels and predicted classes, both (N,)."""
+        import wandb
+
+        matrix = wandb.plot.confusion_matrix(
+            y_true=labels.tolist(), preds=predictions.tolist(), class_names=class_names, title="Test images"
+        )
+        self.run.log({"test/confusion_matrix": matrix})
+
+    def summarise(self, summary: dict[str, Any]) -> None:
+        """Put the figures into the run's summary."""
+        self.run.summary.update(summary)
+
+
+def has_api_key(url: str) -> bool:
+    """Return whether a key for the server is in WANDB_API_KEY or in netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    path = os.environ.get("NETRC") or next(
+        (path for path in (Path.home() / ".netrc", Path.home() / "_netrc") if path.is_file()), None
+    )
+    try:
+        return path is not None and netrc.netrc(path).authenticators(urlsplit(url).netloc) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def answers(url: str, timeout_seconds: float) -> bool:
+    """Return whether a web server answers at `url` at all, be it with an error."""
+    try:
+        urllib.request.urlopen(url, timeout=timeout_seconds).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    return True
