@@ -27,6 +27,7 @@ from cifar.data.sources import Source
 from cifar.data.splits import stratified_split
 from cifar.device import Device, set_up_device
 from cifar.errors import DivergedError, UserError, describe_end
+from cifar.predictions import Predictions
 from cifar.run_folder import git_commit, library_versions, score, write_json
 from cifar.schedules import Schedule
 from cifar.tracking import Guard, MetricsFile, NoTracker, RunInfo
@@ -74,7 +75,9 @@ def run(
     configuration, `DivergedError` after testing the last state. summary.json tells how the run ended, or "running".
     """
     identity = {"name": name, "group": group, "origin": origin or {}} if checkpoint is None else checkpoint["run"]
-    info = RunInfo(config=resolve(cfg), is_resumed=checkpoint is not None, **identity)
+    kept_bytes = 0 if checkpoint is None else int(checkpoint["metrics"]["size"])
+    is_resumed = checkpoint is not None
+    info = RunInfo(config=resolve(cfg), is_resumed=is_resumed, folder=folder, kept_bytes=kept_bytes, **identity)
     summary: dict[str, Any] = {
         "status": None,
         **info.origin,
@@ -132,7 +135,15 @@ def train_and_test(
         finally:
             summary |= trainer.progress()
         summary |= {"test_loss": test.loss, "test_accuracy": test.accuracy}
-        tracker.log_predictions(loaders.test.labels, test.predictions, loaders.class_names)
+        tracker.log_predictions(
+            Predictions(
+                loaders.test.images.cpu(),
+                loaders.test.labels.cpu(),
+                test.predictions,
+                test.confidences,
+                loaders.class_names,
+            )
+        )
         tracker.summarise(summary | {"status": "diverged" if diverged else "completed"})
         log.info(f"Results: {os.path.relpath(folder)}")
         if diverged is not None:
@@ -146,6 +157,18 @@ def fit(trainer: Trainer) -> DivergedError | None:
     except DivergedError as error:
         return error
     return None
+
+
+def log_report(tracker: DictConfig, info: RunInfo, folder: Path) -> None:
+    """Record the report in a sweep's folder with the tracker of the configuration; a failure is only warned of.
+
+    `info` has the sweep's group and job_type "report".
+    """
+    try:
+        with Guard(create(tracker, info)) as guard:
+            guard.log_report(folder)
+    except UserError as error:  # the sweep's results are safe
+        log.warning(f"The report is not on the dashboard. {error}")
 
 
 def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:

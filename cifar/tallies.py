@@ -19,9 +19,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation(Result):
-    """A result with the classes predicted, (N,)."""
+    """A result with the classes predicted, (N,), and their softmax probabilities, (N,)."""
 
     predictions: Tensor
+    confidences: Tensor
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-from torch import Tensor
-
 from cifar.errors import UserError
+from cifar.predictions import Predictions
 from cifar.run_folder import to_json
 from cifar.signals import Interrupted
 
@@ -65,6 +64,8 @@ class RunInfo:
     """What a dashboard shows of a run besides its metrics; the runs of one sweep share a group.
 
     `id` stays the same when the run is resumed, and so does the `origin`: how the command line described the run.
+    `folder` is where the run's files are; the first `kept_bytes` of its metrics.jsonl are what a resumed run goes on
+    from. `job_type` tells a sweep's report from its runs.
     """
 
     name: str
@@ -73,6 +74,9 @@ class RunInfo:
     origin: dict[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     is_resumed: bool = False
+    folder: Path | None = None
+    kept_bytes: int = 0
+    job_type: str | None = None
 
 
 class NoTracker:
@@ -92,11 +96,14 @@ class NoTracker:
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Record metrics such as "train/loss", known after `step` steps."""
 
-    def log_predictions(self, labels: Tensor, predictions: Tensor, class_names: list[str]) -> None:
-        """Record the confusion matrix of the test images' labels and predicted classes, both (N,)."""
+    def log_predictions(self, test: Predictions) -> None:
+        """Record what the run says of the test images: confusion matrix, accuracy per class, the worst mistakes."""
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Record the run's final figures."""
+
+    def log_report(self, folder: Path) -> None:
+        """Record a sweep's report: those of report.html, report.md, report.csv and *.png that are in its folder."""
 
 
 class Guard(NoTracker):
@@ -132,13 +139,17 @@ class Guard(NoTracker):
         """Record metrics such as "train/loss", known after `step` steps."""
         self._attempt(lambda tracker: tracker.log(metrics, step))
 
-    def log_predictions(self, labels: Tensor, predictions: Tensor, class_names: list[str]) -> None:
-        """Record the confusion matrix of the test images' labels and predicted classes, both (N,)."""
-        self._attempt(lambda tracker: tracker.log_predictions(labels, predictions, class_names))
+    def log_predictions(self, test: Predictions) -> None:
+        """Record what the run says of the test images: confusion matrix, accuracy per class, the worst mistakes."""
+        self._attempt(lambda tracker: tracker.log_predictions(test))
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Record the run's final figures."""
         self._attempt(lambda tracker: tracker.summarise(summary))
+
+    def log_report(self, folder: Path) -> None:
+        """Record a sweep's report: those of report.html, report.md, report.csv and *.png that are in its folder."""
+        self._attempt(lambda tracker: tracker.log_report(folder))
 
     def _attempt(self, call: Callable[[NoTracker], object]) -> None:
         if self.tracker is None:

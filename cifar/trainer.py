@@ -219,18 +219,19 @@ class Trainer:
         start = perf_counter()
         self.model.eval()
         loss = torch.zeros((), device=self.device.torch_device)
-        predictions = []
+        predictions, confidences = [], []
         for inputs, labels in progress_bar(loader.epoch(0), "Evaluating", len(loader)):
             with explain_out_of_memory("eval_batch_size", len(labels)), self.device.autocast():
                 logits = self.model(inputs)
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             predictions.append(logits.argmax(dim=1))
+            confidences.append(logits.float().softmax(dim=1).amax(dim=1))
             self.between_batches()
         predicted = torch.cat(predictions)
         correct = int((predicted == loader.labels).sum())  # waits for the device
         self.eval_seconds += perf_counter() - start
         num_images = len(loader.labels)
-        return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu())
+        return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu(), torch.cat(confidences).cpu())
 
     def progress(self) -> dict[str, float | None]:
         """Return how far the run came, its seconds and last and best results, for the summary."""

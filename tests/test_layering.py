@@ -9,10 +9,10 @@ from tests.conftest import ROOT
 
 # A module may import from the layers before its own.
 LAYERS = [
-    {"errors", "signals", "statistics", "tallies"},
+    {"errors", "predictions", "signals", "statistics", "tallies"},
     {"models.resnet", "models.vgg", "data.augment", "data.splits", "data.sources", "schedules", "device", "run_folder"},
     {"data.loader", "checkpoint", "sweep", "tracking", "wording"},
-    {"trainer", "wandb_tracker"},
+    {"trainer", "wandb_tracker", "tensorboard_tracker"},
     {"config"},
     {"experiment"},
     {"resume", "results"},
