@@ -213,9 +213,13 @@ def report_sweep() -> None:
     if _sweep is None or not find_runs(folder := Path(_sweep.hydra.sweep.dir)):
         return
     try:
+        from cifar.experiment import log_report
         from cifar.report import report
+        from cifar.tracking import RunInfo
 
         report([folder], folder)
+        group = "/".join(folder.parts[-2:])
+        log_report(_sweep.tracker, RunInfo(f"report {group}", group, {}, folder=folder, job_type="report"), folder)
     except Exception as error:
         print(f"The report could not be made: {type(error).__name__}: {error}")
         print(f"Try again: python -m cifar.report {shlex.quote(os.path.relpath(folder))}")

@@ -35,9 +35,7 @@ class Predictions:
         """Return the fraction of each class's images that were predicted correctly, for the classes with images."""
         matrix = self.confusion_matrix()
         totals, correct = matrix.sum(dim=1).tolist(), matrix.diagonal().tolist()
-        return {
-            name: right / total for name, right, total in zip(self.names(), correct, totals, strict=True) if total
-        }
+        return {name: right / total for name, right, total in zip(self.names(), correct, totals, strict=True) if total}
 
     def most_confidently_wrong(self, number: int) -> list[int]:
         """Return the indices of up to `number` images predicted wrongly, the most confident first; NaN comes last."""

@@ -1,5 +1,6 @@
 """Runs on a Weights & Biases dashboard, online or offline: `python run.py tracker=wandb`."""
 
+import csv
 import http.client
 import logging
 import netrc
@@ -11,12 +12,15 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from torch import Tensor
-
 from cifar.errors import UserError
+from cifar.predictions import Predictions
 from cifar.tracking import NoTracker, RunInfo
 
 log = logging.getLogger(__name__)
+
+NUM_WRONG = 32  # most confidently wrong images that are shown
+# What the summary keeps of a curve, beside the last value.
+SUMMARIES = {"val/accuracy": "max,last", "test/accuracy": "max,last", "val/loss": "min,last", "test/loss": "min,last"}
 
 
 class WandbTracker(NoTracker):
@@ -53,6 +57,8 @@ class WandbTracker(NoTracker):
             wandb.teardown()  # its service still holds the run's id
             self.run = self.init(mode)
         self.run.__enter__()
+        for name, kept in SUMMARIES.items():
+            self.run.define_metric(name, summary=kept)
         if mode == "online":
             log.info(f"Weights & Biases: {self.run.url}")
         elif mode == "offline":
@@ -96,10 +102,11 @@ class WandbTracker(NoTracker):
         return wandb.init(
             project=self.project,
             entity=self.entity,
-            id=self.info.id,
+            id=None if "WANDB_SWEEP_ID" in os.environ else self.info.id,  # its agent has chosen one
             resume="allow" if self.info.is_resumed and mode == "online" else None,
             name=self.info.name,
             group=self.info.group,
+            job_type=self.info.job_type,
             config=self.info.config,
             dir=str(folder),
             mode=mode,  # type: ignore[arg-type]  # wandb checks WANDB_MODE itself
@@ -111,14 +118,45 @@ class WandbTracker(NoTracker):
         """Record metrics such as "train/loss", known after `step` steps."""
         self.run.log(metrics, step=step)
 
-    def log_predictions(self, labels: Tensor, predictions: Tensor, class_names: list[str]) -> None:
-        """Record the confusion matrix of the test images' labels and predicted classes, both (N,)."""
+    def log_predictions(self, test: Predictions) -> None:
+        """Record confusion matrix, accuracy per class and the most confidently wrong images with their pictures."""
         import wandb
 
+        names = test.names()
         matrix = wandb.plot.confusion_matrix(
-            y_true=labels.tolist(), preds=predictions.tolist(), class_names=class_names, title="Test images"
+            y_true=test.labels.tolist(), preds=test.predicted.tolist(), class_names=names, title="Test images"
         )
-        self.run.log({"test/confusion_matrix": matrix})
+        accuracies = test.class_accuracies()
+        classes = wandb.Table(columns=["class", "accuracy"], data=[[*pair] for pair in accuracies.items()])
+        wrong = wandb.Table(columns=["picture", "class", "predicted", "confidence"])
+        pictures = []  # beside the table: an offline run holds only these where wandb leet finds them
+        for index in test.most_confidently_wrong(NUM_WRONG):
+            actual, predicted = (names[int(label[index])] for label in (test.labels, test.predicted))
+            confidence = float(test.confidences[index])
+            caption = f"{actual}, predicted {predicted} ({100 * confidence:.1f} %)"
+            pictures.append(wandb.Image(test.images[index].permute(1, 2, 0).numpy(), caption=caption))  # (H, W, C)
+            wrong.add_data(pictures[-1], actual, predicted, confidence)
+        self.run.log({
+            "test/confusion_matrix": matrix,
+            "test/class_accuracy": wandb.plot.bar(classes, "class", "accuracy", title="Accuracy on the test images"),
+            "test/most_confidently_wrong": wrong,
+            "test/most_confidently_wrong_pictures": pictures,
+        })  # fmt: skip
+        self.run.summary.update({f"test/class_accuracy/{name}": value for name, value in accuracies.items()})
+
+    def log_report(self, folder: Path) -> None:
+        """Record a sweep's report: the page, the figures as pictures, the table of points."""
+        import wandb
+
+        content: dict[str, Any] = {}
+        if (page := folder / "report.html").is_file():
+            content["report/page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
+        for figure in sorted(folder.glob("*.png")):
+            content[f"report/{figure.stem}"] = wandb.Image(str(figure))
+        if (table := folder / "report.csv").is_file():
+            heading, *rows = csv.reader(table.read_text(encoding="utf-8").splitlines())
+            content["report/points"] = wandb.Table(columns=[*heading], data=rows)
+        self.run.log(content)
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Put the figures into the run's summary."""

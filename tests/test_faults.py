@@ -149,8 +149,8 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, comm
     for number in (2, 3):
         assert_no_step_is_missing_or_doubled(sweep / str(number), 16)
     assert sorted(path.name for path in sweep.iterdir()) == [
-        ".lock", ".multirun.yaml.copy", "0", "1", "2", "3", "multirun.yaml", "report.csv", "report.html", "report.md",
-        "runs.csv", "sweep.json",
+        ".lock", ".multirun.yaml.copy", "0", "1", "2", "3", "accuracy_vs_lr.png", "accuracy_vs_lr.svg", "curves.png",
+        "curves.svg", "multirun.yaml", "report.csv", "report.html", "report.md", "runs.csv", "sweep.json",
     ]  # fmt: skip
 
 

@@ -20,9 +20,8 @@ else:
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OWN_EXTRAS = {f"{PROJECT['name']}[{extra}]" for extra in EXTRAS}
 ALL = {*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)}
-RANGES = [Requirement(text) for text in sorted(ALL - OWN_EXTRAS)]
+RANGES = [Requirement(text) for text in sorted(ALL) if Requirement(text).name != PROJECT["name"]]
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from cifar.predictions import Predictions
 from cifar.signals import Interrupted
 from cifar.tracking import Guard, MetricsFile, NoTracker, RunInfo
 from tests.conftest import read_metrics
 
+PREDICTIONS = Predictions(torch.zeros((1, 3, 2, 2)), torch.zeros(1), torch.zeros(1), torch.zeros(1), ["a"])
 INFO = RunInfo("2026-11-23/04-12-00", None, {"lr": 0.1, "data": {"limit": None}})
 
 
@@ -52,22 +53,26 @@ class Failing(NoTracker):
     def log(self, metrics: dict[str, float], step: int) -> None:
         self._call("log")
 
-    def log_predictions(self, labels: Tensor, predictions: Tensor, class_names: list[str]) -> None:
+    def log_predictions(self, test: Predictions) -> None:
         self._call("predictions")
 
     def summarise(self, summary: dict[str, Any]) -> None:
         self._call("summarise")
 
+    def log_report(self, folder: Path) -> None:
+        self._call("report")
 
-@pytest.mark.parametrize("failing", ["enter", "log", "predictions", "summarise", "exit", "nothing"])
+
+@pytest.mark.parametrize("failing", ["enter", "log", "predictions", "summarise", "report", "exit", "nothing"])
 def test_a_failing_tracker_is_warned_of_once_and_left_alone(failing: str, caplog: pytest.LogCaptureFixture) -> None:
     tracker = Failing(failing)
     with Guard(tracker) as guard:
         for _ in range(2):
             guard.log({}, 1)
-        guard.log_predictions(torch.zeros(1), torch.zeros(1), ["a"])
+        guard.log_predictions(PREDICTIONS)
         guard.summarise({})
-    order = ["enter", "log", "log", "predictions", "summarise", "exit"]
+        guard.log_report(Path())
+    order = ["enter", "log", "log", "predictions", "summarise", "report", "exit"]
     assert tracker.calls == (order if failing == "nothing" else order[: order.index(failing) + 1])
     expected = "The dashboard failed and gets nothing more from this run; metrics.jsonl does. "
     assert caplog.messages == ([] if failing == "nothing" else [expected + "It said: OSError: the disk is gone"])

@@ -1,7 +1,9 @@
 """Weights & Biases offline and against servers that do not answer or refuse."""
 
+import csv
 import json
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cifar.errors import UserError
 from cifar.tracking import Guard, RunInfo
@@ -142,7 +145,10 @@ def test_a_sweeps_offline_runs_hold_what_metrics_jsonl_holds_also_when_a_job_fai
     for folder in (tmp_path / "wandb").glob("offline-run-*"):
         (record,) = [record["run"] for record in records(folder) if record["type"] == "run"]
         assert record["run_group"] == group
-        runs[record["display_name"]] = folder
+        if record.get("job_type") == "report":
+            report = folder
+        else:
+            runs[record["display_name"]] = folder
     expected_status = {"lr=0.1": "completed", "lr=1e+30": "diverged", "lr=0.01": "completed"}
     assert runs.keys() == expected_status.keys()
     for number, (name, status) in enumerate(expected_status.items()):
@@ -158,10 +164,63 @@ def test_a_sweeps_offline_runs_hold_what_metrics_jsonl_holds_also_when_a_job_fai
         for step, metrics in expected.items():
             found = {key: None if logged[step][key] == "NaN" else logged[step][key] for key in metrics}
             assert found == pytest.approx(metrics), (number, step)
-        if status == "completed":
-            summary = json.dumps(records(folder))
-            assert "test/confusion_matrix_table" in summary
-            assert [*folder.glob("files/media/table/test/confusion_matrix_table_*.json")]
+        kept = [record["metric"] for record in records(folder) if record["type"] == "metric"]
+        assert {metric["name"]: metric["summary"] for metric in kept} == {
+            "val/accuracy": {"max": True, "last": True}, "val/loss": {"min": True, "last": True},
+            "test/accuracy": {"max": True, "last": True}, "test/loss": {"min": True, "last": True},
+        }  # fmt: skip
+        assert_shows_the_test_images(folder, read_summary(job)["test_accuracy"])
+    assert_is_the_report(report, sweep)
+
+
+def table(run_folder: Path, name: str) -> dict[str, Any]:
+    """Return a logged table: its columns and data."""
+    (path,) = (run_folder / "files" / "media" / "table" / name).parent.glob(f"{Path(name).name}_*.table.json")
+    content = json.loads(path.read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def assert_shows_the_test_images(run_folder: Path, accuracy: float) -> None:
+    matrix = table(run_folder, "test/confusion_matrix_table")["data"]
+    assert sum(count for *_, count in matrix) == 30
+    assert sum(count for actual, predicted, count in matrix if actual == predicted) == pytest.approx(30 * accuracy)
+    classes = dict(table(run_folder, "test/class_accuracy_table")["data"])
+    assert sum(classes.values()) / len(classes) == pytest.approx(accuracy)  # the classes of this data are of one size
+    wrong = table(run_folder, "test/most_confidently_wrong")
+    assert wrong["columns"] == ["picture", "class", "predicted", "confidence"]
+    assert len(wrong["data"]) == round(30 * (1 - accuracy))
+    assert all(actual != predicted for _, actual, predicted, _ in wrong["data"])
+    pictures = [*run_folder.glob("files/media/images/test/most_confidently_wrong_pictures*.png")]
+    assert len(pictures) == len(wrong["data"])
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.size == (32, 32)
+    sure = [confidence for *_, confidence in wrong["data"] if math.isfinite(confidence)]
+    assert sure == sorted(sure, reverse=True)
+    entries = json.dumps([record["summary"] for record in records(run_folder) if record["type"] == "summary"])
+    assert all(f"test/class_accuracy/{name}" in entries for name in classes)
+
+
+def assert_is_the_report(run_folder: Path, sweep: Path) -> None:
+    (page,) = run_folder.glob("files/media/html/report/page_*.html")
+    assert page.read_bytes() == (sweep / "report.html").read_bytes()
+    pictures = {path.read_bytes() for path in run_folder.glob("files/media/images/report/*.png")}
+    assert pictures == {path.read_bytes() for path in sweep.glob("*.png")}
+    heading, *rows = csv.reader((sweep / "report.csv").read_text().splitlines())
+    points = table(run_folder, "report/points")
+    assert (points["columns"], points["data"]) == (heading, rows)
+
+
+def test_under_its_own_sweep_agent_wandb_chooses_the_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(wandb, "init", lambda **options: given.append(options))
+    make_tracker(tmp_path).init("offline")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    make_tracker(tmp_path).init("offline")
+    assert [options["id"] for options in given] == [INFO.id, None]
 
 
 def history(run_folder: Path) -> list[dict[str, Any]]:

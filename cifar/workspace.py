@@ -1,0 +1,71 @@
+"""Lay out a Weights & Biases project: python -m cifar.workspace --entity TEAM --project cifar
+
+Creates a saved view whose panels are those that the README lists. It needs the extra `workspaces` and a login.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from typing import Any
+
+from cifar.errors import UserError
+from cifar.wandb_tracker import answers, has_api_key
+
+TIMEOUT_SECONDS = 20
+# The sections of the view, with the keys that each panel shows.
+LAYOUT: dict[str, list[list[str]]] = {
+    "Accuracy": [["val/accuracy"], ["test/accuracy"], ["train/accuracy"]],
+    "Loss": [["train/loss"], ["val/loss"], ["test/loss"]],
+    "Training": [["lr"], ["train/grad_norm"], ["train/images_per_second"]],
+}
+PICTURES = ["test/confusion_matrix_table", "test/class_accuracy_table", "test/most_confidently_wrong"]
+
+
+def make_workspace(entity: str, project: str, name: str) -> Any:
+    """Return the view, not yet saved: a section for each of `LAYOUT`, then one for the test images."""
+    try:
+        import wandb_workspaces.reports.v2 as panels
+        import wandb_workspaces.workspaces as workspaces
+    except ImportError as error:
+        raise UserError(
+            "cifar.workspace needs a package that is not installed: pip install 'cifar-framework[workspaces]'"
+        ) from error
+    sections = [
+        workspaces.Section(
+            name=title, is_open=True, panels=[panels.LinePlot(title=keys[0], x="Step", y=keys) for keys in rows]
+        )
+        for title, rows in LAYOUT.items()
+    ]
+    tables = [panels.WeavePanelSummaryTable(table_name=name) for name in PICTURES]
+    sections.append(workspaces.Section(name="Test images", is_open=True, panels=tables))
+    return workspaces.Workspace(entity=entity, project=project, name=name, sections=sections)
+
+
+def main() -> None:
+    """Create the view that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cifar.workspace", description="Create a view with this project's panels in Weights & Biases."
+    )
+    parser.add_argument("--entity", required=True, help="a user or a team")
+    parser.add_argument("--project", default="cifar", help="default: cifar")
+    parser.add_argument("--name", default="CIFAR-10", help="the view's name, default: CIFAR-10")
+    options = parser.parse_args()
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)
+    try:
+        workspace = make_workspace(options.entity, options.project, options.name)
+        if not has_api_key(url):
+            raise UserError("There is no API key; wandb login stores one.")
+        if not answers(url, TIMEOUT_SECONDS):
+            raise UserError(f"There is no answer from {url}.")
+        workspace.save()
+    except UserError as error:
+        sys.exit(str(error))
+    except Exception as error:  # whatever the server or its client objects to
+        sys.exit(f"The view could not be saved: {type(error).__name__}: {' '.join(str(error).split())}")
+    print(workspace.url)
+
+
+if __name__ == "__main__":
+    main()
