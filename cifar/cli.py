@@ -21,14 +21,9 @@ from cifar.resume import place
 
 
 def start(main: Callable[[], Any]) -> None:
-    """Call Hydra's `main`; what the user can mend ends in one message and exit code 1, a signal in 130 or 143.
+    """Call Hydra's `main`, guarded, and report on the sweep if it was one."""
 
-    With the environment variable HYDRA_FULL_ERROR=1 the traceback is shown all the same.
-    """
-    show_tracebacks = "HYDRA_FULL_ERROR" in os.environ
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors here instead of printing them
-    signals.install()
-    try:
+    def command() -> None:
         with jobs.sweep_lock:
             sys.argv[1:] = place(sys.argv[1:])
             try:
@@ -36,6 +31,20 @@ def start(main: Callable[[], Any]) -> None:
             finally:
                 if not signals.has_come():
                     jobs.report_sweep()
+
+    guard(command)
+
+
+def guard(command: Callable[[], Any]) -> None:
+    """Call a command; what the user can mend ends in one message and exit code 1, a signal in 130 or 143.
+
+    With the environment variable HYDRA_FULL_ERROR=1 the traceback is shown all the same.
+    """
+    show_tracebacks = "HYDRA_FULL_ERROR" in os.environ
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors here instead of printing them
+    signals.install()
+    try:
+        command()
     except KeyboardInterrupt as error:
         leave(error)
     except RefusedError as error:

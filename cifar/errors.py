@@ -28,6 +28,12 @@ class DivergedError(UserError):
         return self.message
 
 
+class PrunedError(UserError):
+    """A search ended the run because it promised less than others; its test images were not looked at."""
+
+    status = "pruned"
+
+
 def describe_end(error: BaseException) -> dict[str, Any]:
     """Return the entries of summary.json for a run that `error` ended."""
     if isinstance(error, KeyboardInterrupt):

@@ -5,6 +5,7 @@ The configuration stops here: the modules below get plain arguments.
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -66,13 +67,15 @@ def run(
     group: str | None = None,
     checkpoint: dict[str, Any] | None = None,
     origin: dict[str, Any] | None = None,
+    after_validation: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> float:
     """Train and test what `cfg` describes, leave everything in `folder`, and return the accuracy to choose by.
 
     That is the validation accuracy, or the test accuracy if there is no split. With the content of a `checkpoint` the
     run goes on from there. `name` and `group` are for the dashboard; `origin`, how the command line described the run,
-    goes into summary.json. Raises `UserError` for a mistake in the
-    configuration, `DivergedError` after testing the last state. summary.json tells how the run ended, or "running".
+    goes into summary.json. `after_validation` gets the number of epochs done and the validation accuracy after every
+    epoch; what it raises ends the run. Raises `UserError` for a mistake in the configuration, `DivergedError` after
+    testing the last state. summary.json tells how the run ended, or "running".
     """
     identity = {"name": name, "group": group, "origin": origin or {}} if checkpoint is None else checkpoint["run"]
     kept_bytes = 0 if checkpoint is None else int(checkpoint["metrics"]["size"])
@@ -87,7 +90,7 @@ def run(
     }
     try:
         check(cfg)
-        train_and_test(cfg, folder, info, summary, checkpoint)
+        train_and_test(cfg, folder, info, summary, checkpoint, after_validation)
         write_json(folder / "summary.json", summary | {"status": "completed"})
     except BaseException as error:
         if checkpoint is None or summary["status"] is not None:  # else nothing has changed: the old summary is true
@@ -100,7 +103,12 @@ def run(
 
 
 def train_and_test(
-    cfg: DictConfig, folder: Path, info: RunInfo, summary: dict[str, Any], checkpoint: dict[str, Any] | None
+    cfg: DictConfig,
+    folder: Path,
+    info: RunInfo,
+    summary: dict[str, Any],
+    checkpoint: dict[str, Any] | None,
+    after_validation: Callable[[int, float], None],
 ) -> None:
     """Do the work of `run`, filling `summary` as facts become known."""
     start = perf_counter()
@@ -121,7 +129,9 @@ def train_and_test(
         f"{len(loaders.test.labels):,} test images"
     )
     with Guard(parts.tracker) as tracker:
-        trainer = build_trainer(cfg, replace(parts, tracker=tracker), loaders, folder, software, checkpoint)
+        trainer = build_trainer(
+            cfg, replace(parts, tracker=tracker), loaders, folder, software, checkpoint, after_validation
+        )
         summary |= {
             "status": "running",
             "times_resumed": 0 if checkpoint is None else checkpoint["times_resumed"] + 1,
@@ -258,6 +268,7 @@ def build_trainer(
     folder: Path,
     software: dict[str, Any],
     checkpoint: dict[str, Any] | None = None,
+    after_validation: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> Trainer:
     """Build the trainer, which goes on from the content of `checkpoint` if it is given.
 
@@ -292,6 +303,8 @@ def build_trainer(
     def after_epoch() -> None:
         if checkpoints.due_after_epoch(trainer.epoch) or trainer.epoch == trainer.epochs:
             save()
+        if trainer.val_result is not None:
+            after_validation(trainer.epoch, trainer.val_result.accuracy)
 
     trainer = Trainer(
         parts.model,

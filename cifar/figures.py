@@ -77,32 +77,47 @@ def draw_accuracy(results: Results, key: str) -> "Canvas":
     """
     canvas, (axes,) = new_canvas(7, 4.5)
     others = [other for other in results.keys if other != key]
-    series: dict[tuple[Value, ...], list[Point]] = {}
-    for point in results.points:  # the best first, so the series are ranked too
-        if point.mean(results.score_key) is not None:
-            series.setdefault(tuple(point.values[other] for other in others), []).append(point)
+    series = group_by(results, others)
+    if is_scatter := len(series) > 1 and all(len(points) == 1 for points in series.values()):  # such as of a search
+        others = [other for other in others if other not in results.numeric_keys()]
+        series = group_by(results, others)
+    shows_test = results.has_val and len(series) <= len(COLOURS) and not is_scatter
     for rank, (values, points) in reversed([*enumerate(series.items())]):
         points = sorted(points, key=lambda point: float(point.values[key] or 0))
         colour = COLOURS[rank] if rank < len(COLOURS) else GREY
         label = shorten(" ".join(f"{other}={show(value)}" for other, value in zip(others, values, strict=True)))
-        draw_series(axes, points, key, results.score_key, colour, label or main_label(results))
-        if results.has_val and len(series) <= len(COLOURS):
+        style = "o" if is_scatter else "-" if colour == GREY else "o-"
+        draw_series(axes, points, key, results.score_key, colour, style, label or main_label(results))
+        if shows_test:
             places, means, _ = places_of(points, key, "test_accuracy")
             axes.plot(places, means, "o", color=colour, fillstyle="none", markersize=6, zorder=3,
                       label="test" if not label else "")  # fmt: skip
     set_number_axis(axes, results, key)
-    axes.set_ylabel(f"{main_label(results)} accuracy (%)" + (", hollow: test" if results.has_val and others else ""))
+    axes.set_ylabel(f"{main_label(results)} accuracy (%)" + (", hollow: test" if shows_test and others else ""))
     if any(point.count("diverged") for point in results.points):
         axes.plot([], [], "x", color="#666666", markersize=9, markeredgewidth=2, label="a run diverged")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -2), min(high, 102))  # an interval of few seeds may reach beyond what an accuracy can be
     add_legend(axes, len(series))
     return canvas
 
 
-def draw_series(axes: "Axes", points: list[Point], key: str, score_key: str, colour: str, label: str) -> None:
-    """Draw one line with intervals as bars, and a cross where a run diverged."""
+def group_by(results: Results, keys: list[str]) -> dict[tuple[Value, ...], list[Point]]:
+    """Return the points that have a result by their values of the keys, the groups in the order of their best."""
+    groups: dict[tuple[Value, ...], list[Point]] = {}
+    for point in results.points:
+        if point.mean(results.score_key) is not None:
+            groups.setdefault(tuple(point.values[key] for key in keys), []).append(point)
+    return groups
+
+
+def draw_series(
+    axes: "Axes", points: list[Point], key: str, score_key: str, colour: str, style: str, label: str
+) -> None:
+    """Draw one line or dots with intervals as bars, and a cross where a run diverged."""
     places, means, halves = places_of(points, key, score_key)
-    is_grey = colour == GREY
-    axes.errorbar(places, means, yerr=halves, fmt="-" if is_grey else "o-", color=colour, capsize=0 if is_grey else 4,
+    is_grey, bars = colour == GREY, halves if any(halves) else None
+    axes.errorbar(places, means, yerr=bars, fmt=style, color=colour, capsize=0 if is_grey else 4,
                   linewidth=1 if is_grey else 1.8, markersize=6, zorder=1 if is_grey else 2,
                   label="_grey" if is_grey else label)  # fmt: skip
     crossed = [place for place, point in enumerate(points) if point.count("diverged")]
@@ -190,9 +205,12 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def heatmap_keys(results: Results) -> tuple[str, str] | None:
-    """Return the two keys with two or more values each, if there are exactly two."""
-    keys = [key for key in results.keys if len({point.values[key] for point in results.points}) > 1]
-    return (keys[0], keys[1]) if len(keys) == 2 else None
+    """Return the two keys with two or more values each, if there are exactly two and half of their pairs were run."""
+    sizes = {key: len({point.values[key] for point in results.points}) for key in results.keys}
+    keys = [key for key, size in sizes.items() if size > 1]
+    if len(keys) != 2 or 2 * len(results.points) < sizes[keys[0]] * sizes[keys[1]]:
+        return None
+    return keys[0], keys[1]
 
 
 def draw_heatmap(results: Results, row_key: str, column_key: str) -> "Canvas":

@@ -9,7 +9,7 @@ import re
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,9 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from cifar import signals
 from cifar.config import check, config_hash, resolve
 from cifar.errors import DivergedError, StoppedError, UserError, describe_end
-from cifar.resume import AUTO, LengthError, finished, restore, result_of, set_newer_aside
-from cifar.run_folder import holds_run, locked, put_aside, read_summary, refuse_used_folder, score, write_json
-from cifar.sweep import find_runs, make_plan, num_over, read_plan, statuses, time_text, write_plan
+from cifar.resume import AUTO, finished, restore, restore_or_begin_anew, result_of, set_newer_aside
+from cifar.run_folder import holds_run, locked, read_summary, refuse_used_folder, score, write_json
+from cifar.sweep import find_runs, make_plan, num_over, progress, read_plan, statuses, time_text, write_plan
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +83,10 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
     if cfg.resume is not None and not (is_new and cfg.resume == AUTO):
         if cfg.resume == AUTO and (summary := finished(folder, config_hash(resolve(cfg)))):
             return old_result(summary, folder)
-        try:
+        if is_sweep:
+            cfg, checkpoint = restore_or_begin_anew(cfg, folder, f"Job {hydra.job.num}")
+        else:
             cfg, checkpoint = restore(cfg, folder, [*hydra.overrides.task])
-        except UserError as error:
-            if not is_sweep or isinstance(error, LengthError):
-                raise
-            aside = put_aside(folder)
-            log.warning(f"Job {hydra.job.num} is begun anew; what it had is now in {os.path.relpath(aside)}. {error}")
         if summary := finished(folder, config_hash(resolve(cfg))):
             return old_result(summary, folder)
         if checkpoint is None:
@@ -190,7 +187,8 @@ class Jobs(LogJobReturnCallback):
             super().on_job_end(config=config, job_return=job_return, **kwargs)
         folder = Path(config.hydra.sweep.dir)
         if plan := read_plan(folder):
-            self.log.info(plan.progress(statuses(folder)))
+            done = statuses(folder)
+            self.log.info(progress(len(plan.jobs), done, time() - plan.started_at, plan.num_done_before))
 
 
 def sweep_words(config: DictConfig) -> list[str]:
@@ -210,8 +208,12 @@ def result_text(summary: dict[str, Any]) -> str:
 
 def report_sweep() -> None:
     """Write and show the report of the sweep that this command ran, if any of its jobs began; a failure only warns."""
-    if _sweep is None or not find_runs(folder := Path(_sweep.hydra.sweep.dir)):
-        return
+    if _sweep is not None and find_runs(folder := Path(_sweep.hydra.sweep.dir)):
+        report_on(folder, _sweep.tracker)
+
+
+def report_on(folder: Path, tracker: DictConfig) -> None:
+    """Write and show the report on the runs in a folder, and give it to the dashboard; a failure only warns."""
     try:
         from cifar.experiment import log_report
         from cifar.report import report
@@ -219,7 +221,7 @@ def report_sweep() -> None:
 
         report([folder], folder)
         group = "/".join(folder.parts[-2:])
-        log_report(_sweep.tracker, RunInfo(f"report {group}", group, {}, folder=folder, job_type="report"), folder)
+        log_report(tracker, RunInfo(f"report {group}", group, {}, folder=folder, job_type="report"), folder)
     except Exception as error:
         print(f"The report could not be made: {type(error).__name__}: {error}")
         print(f"Try again: python -m cifar.report {shlex.quote(os.path.relpath(folder))}")

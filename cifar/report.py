@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar.errors import UserError
 from cifar.results import STATUSES, Point, Results, Run, Value, read_results, show
@@ -23,6 +23,9 @@ from cifar.run_folder import write_atomically
 from cifar.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
 from cifar.sweep import time_text
 from cifar.wording import NOTHING, Column, number, percent_with_interval
+
+if TYPE_CHECKING:
+    from cifar.figures import Figure
 
 MAX_CONSOLE_ROWS = 20
 
@@ -41,12 +44,25 @@ def report(folders: Sequence[Path], output: Path) -> Results:
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "report.csv", points_csv(results))
     write_text(output / "runs.csv", runs_csv(results, output))
-    figures = draw_figures(results, output)
+    figures = draw_figures(results, output) + study_figures(results, output)
     images = [(figure.title, f"{figure.stem}.png") for figure in figures]
     write_text(output / "report.md", markdown(results, sentences, images))
     write_page(results, columns(results), figures, sentences, note(results), output / "report.html")
     print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
     return results
+
+
+def study_figures(results: Results, output: Path) -> list["Figure"]:
+    """Draw what the report on a search shows beside; a study that can't be read costs a warning."""
+    if not (output / "study.db").exists():
+        return []
+    try:
+        from cifar.study_figures import draw_study
+
+        return draw_study(output)
+    except (UserError, ImportError) as error:
+        results.warnings.append(f"The search's history is not shown: {error}")
+        return []
 
 
 def write_text(path: Path, text: str) -> None:

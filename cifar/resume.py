@@ -5,6 +5,7 @@ done, was cut or never began. Nothing here imports torch before there is somethi
 """
 
 import argparse
+import logging
 import os
 import re
 import runpy
@@ -21,8 +22,10 @@ from yaml import YAMLError
 
 from cifar.config import RULES, Config, number_changes, resolve
 from cifar.errors import DivergedError, UserError
-from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, read_summary, score, write_atomically
+from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score, write_atomically
 from cifar.sweep import num_over
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 MAY_CHANGE = "epochs, log_every, tracker, checkpoint, data.root, on_nonfinite"
@@ -145,6 +148,18 @@ def restore(cfg: DictConfig, folder: Path, given: list[str]) -> tuple[DictConfig
         cfg = with_overrides(OmegaConf.create(checkpoint["config_source"]), cfg, given)
     refuse_other_numbers(cfg, checkpoint)
     return cfg, checkpoint
+
+
+def restore_or_begin_anew(cfg: DictConfig, folder: Path, title: str) -> tuple[DictConfig, dict[str, Any] | None]:
+    """Return what `restore` does for resume=auto; what can't be continued is put aside, with a warning."""
+    try:
+        return restore(cfg, folder, [])
+    except LengthError:
+        raise
+    except UserError as error:
+        aside = put_aside(folder)
+        log.warning(f"{title} is begun anew; what it had is now in {os.path.relpath(aside)}. {error}")
+        return cfg, None
 
 
 def set_newer_aside(resume: str, folder: Path) -> None:

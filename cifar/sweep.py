@@ -33,16 +33,17 @@ class Plan:
         pairs = (override.lstrip("+").partition("=") for override in self.jobs[number])
         return " ".join(f"{key}={value}" for key, _, value in pairs if key in self.swept) or f"job {number}"
 
-    def progress(self, statuses: Sequence[str]) -> str:
-        """Return how many jobs are done, and how long the rest will take if they go on as they did."""
-        num_done, num_failed = sum(status in OVER for status in statuses), statuses.count("failed")
-        failed = f", {num_failed} failed" if num_failed else ""
-        num_left = len(self.jobs) - num_done - num_failed
-        num_now = num_done + num_failed - self.num_done_before
-        rest = ""
-        if num_left > 0 and num_now > 0:
-            rest = f", about {time_text((time() - self.started_at) / num_now * num_left)} to go"
-        return f"{num_done} of {len(self.jobs)} jobs done{failed}{rest}"
+
+def progress(total: int, statuses: Sequence[str], seconds: float, num_before: int, noun: str = "jobs") -> str:
+    """Return how many of `total` are done, and how long the rest will take if they go on as they did.
+
+    `seconds` is the time since the sweep was (re)started, when `num_before` were done.
+    """
+    num_done, num_failed = sum(status in OVER for status in statuses), statuses.count("failed")
+    failed = f", {num_failed} failed" if num_failed else ""
+    num_left, num_now = total - num_done - num_failed, num_done + num_failed - num_before
+    rest = f", about {time_text(seconds / num_now * num_left)} to go" if num_left > 0 and num_now > 0 else ""
+    return f"{num_done} of {total} {noun} done{failed}{rest}"
 
 
 def make_plan(overrides: list[str], num_done_before: int) -> Plan:

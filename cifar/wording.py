@@ -30,5 +30,7 @@ def percent_with_interval(interval: Interval | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with four significant digits."""
-    return NOTHING if value is None else f"{value:.4g}"
+    """Return a number with four significant digits, or all of its whole ones."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

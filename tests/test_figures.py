@@ -11,7 +11,17 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from cifar.figures import COLOURS, GREY, draw_accuracy, draw_curves, draw_figures, draw_heatmap, mean_curve, safe
+from cifar.figures import (
+    COLOURS,
+    GREY,
+    draw_accuracy,
+    draw_curves,
+    draw_figures,
+    draw_heatmap,
+    heatmap_keys,
+    mean_curve,
+    safe,
+)
 from cifar.results import Results, read_results
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
@@ -75,6 +85,36 @@ def test_a_diverged_point_has_its_cross_at_its_place_and_the_best_comes_first(tm
     assert xs(cross) == [0.1]
     assert ys(cross) == pytest.approx([60])
     assert labels(canvas) == ["optimizer=sgd", "optimizer=adam", "a run diverged"]
+
+
+def test_an_interval_beyond_the_possible_does_not_stretch_the_axis(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {0.1: [0.1, 0.5], 0.01: [0.6, 0.9]})
+    (axes,) = draw_accuracy(read_results([tmp_path]), "lr").axes
+    assert axes.get_ylim() == (-2, 102)
+
+
+def test_a_search_is_drawn_as_dots_by_its_choices_and_not_as_a_heat_map(tmp_path: Path) -> None:
+    for number in range(10):
+        optimizer, rate, decay = ["adam", "sgd"][number % 2], 0.001 * (number + 1), 0.01 * (number + 1)
+        facts: dict[str, Any] = {
+            "overrides": [f"optimizer={optimizer}", f"lr={rate}", f"decay={decay}"],
+            "choices": {"optimizer": optimizer},
+            "config": {"lr": rate, "decay": decay, "seed": 0},
+            "config_hash": str(number),
+            "point": str(number),
+            "val_accuracy": 0.1 + 0.01 * number,
+        }
+        write_run(tmp_path / str(number), rate, 0, number, **facts)
+    results = read_results([tmp_path])
+    canvas = draw_accuracy(results, "lr")
+    assert labels(canvas) == ["optimizer=sgd", "optimizer=adam"]
+    sgd, adam = (next(line for line in canvas.axes[0].lines if line.get_color() == colour) for colour in COLOURS[:2])
+    assert sgd.get_linestyle() == adam.get_linestyle() == "None"
+    assert xs(sgd) == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert ys(adam) == pytest.approx([10, 12, 14, 16, 18])
+    results.keys.remove("optimizer")
+    assert heatmap_keys(results) is None
+    assert heatmap_keys(two_keys(tmp_path / "grid")) == ("optimizer", "lr")
 
 
 def test_without_validation_images_the_axis_says_test(tmp_path: Path) -> None:

@@ -10,21 +10,32 @@ from tests.conftest import ROOT
 # A module may import from the layers before its own.
 LAYERS = [
     {"errors", "predictions", "signals", "statistics", "tallies"},
-    {"models.resnet", "models.vgg", "data.augment", "data.splits", "data.sources", "schedules", "device", "run_folder"},
-    {"data.loader", "checkpoint", "sweep", "tracking", "wording"},
+    {
+        "models.resnet",
+        "models.vgg",
+        "data.augment",
+        "data.splits",
+        "data.sources",
+        "schedules",
+        "device",
+        "ranges",
+        "run_folder",
+    },
+    {"data.loader", "checkpoint", "study", "sweep", "tracking", "wording"},
     {"trainer", "wandb_tracker"},
     {"config", "workspace"},
     {"tensorboard_tracker"},
     {"experiment"},
     {"resume", "results"},
     {"figures"},
-    {"page"},
+    {"page", "study_figures"},
     {"report"},
     {"jobs"},
-    {"cli"},
+    {"cli", "search"},
+    {"tune"},
 ]
 ALLOWED_BESIDE = {("data.sources", "data.splits")}  # within a layer
-MAY_IMPORT_HYDRA = {"config", "sweep", "experiment", "resume", "results", "jobs", "cli"}
+MAY_IMPORT_HYDRA = {"config", "sweep", "experiment", "resume", "results", "jobs", "cli", "ranges", "search", "tune"}
 PACKAGE = ROOT / "cifar"
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

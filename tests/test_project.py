@@ -1,6 +1,7 @@
 """pyproject.toml, constraints.txt and environment.yml agree, and the README is true."""
 
 import re
+import shlex
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
@@ -11,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cifar.config import check
+from cifar.tune import new_search, split_own
 from tests.conftest import ROOT, Compose
 
 if sys.version_info >= (3, 11):
@@ -76,14 +78,13 @@ def test_the_ranges_that_were_promised() -> None:
 
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = "\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", README, flags=re.DOTALL))
+BLOCKS = "\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", README, flags=re.DOTALL)).replace("\\\n", "")
+TUNE_COMMANDS = re.findall(r"python -m cifar\.tune(.*?)(?:\s{2,}#.*)?$", BLOCKS, flags=re.MULTILINE)
 COMMANDS = re.findall(r"python run\.py(.*?)(?:\s{2,}#.*)?$", BLOCKS, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_readme_composes(compose: Compose, command: str) -> None:
-    import shlex
-
     overrides = [word for word in shlex.split(command) if not word.startswith("-")]
     if "--cfg" in command:
         overrides.remove("job")
@@ -101,3 +102,9 @@ def test_the_map_of_the_readme_names_every_module() -> None:
             assert f"`{path.relative_to(ROOT / 'cifar')}`" in README, path
     for link in re.findall(r"\]\((?!http)([^)#]+)", README):
         assert (ROOT / Path(link)).exists(), link
+
+
+@pytest.mark.parametrize("command", [command for command in TUNE_COMMANDS if "folder=" not in command])
+def test_every_search_of_the_readme_is_possible(command: str) -> None:
+    own, words = split_own(shlex.split(command))
+    assert new_search(own, words).trials == own["trials"]

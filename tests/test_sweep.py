@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar import sweep
-from cifar.sweep import Plan, find_runs, make_plan, num_over, read_plan, statuses, time_text, write_plan
+from cifar.sweep import find_runs, make_plan, num_over, progress, read_plan, statuses, time_text, write_plan
 
 
 def test_the_jobs_are_hydras_and_named_by_what_differs() -> None:
@@ -39,13 +38,11 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_plan(tmp_path) is None
 
 
-def test_progress_extrapolates_from_this_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "time", lambda: 1120.0)
-    plan = Plan(["lr"], [[f"lr={number}"] for number in range(8)], started_at=1000.0, num_done_before=2)
+def test_progress_extrapolates_from_this_start() -> None:
     ended = ["completed"] * 3 + ["diverged", "failed", "running"]
-    assert plan.progress(ended) == "4 of 8 jobs done, 1 failed, about 2 min 0 s to go"
-    assert plan.progress(["completed"] * 2) == "2 of 8 jobs done"
-    assert plan.progress(["completed"] * 8) == "8 of 8 jobs done"
+    assert progress(8, ended, 120, 2) == "4 of 8 jobs done, 1 failed, about 2 min 0 s to go"
+    assert progress(8, ["completed"] * 2, 120, 2) == "2 of 8 jobs done"
+    assert progress(8, ["completed"] * 8, 120, 2, "trials") == "8 of 8 trials done"
 
 
 def test_runs_are_found_in_a_natural_order_without_what_was_put_aside(tmp_path: Path) -> None:

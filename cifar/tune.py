@@ -1,0 +1,174 @@
+"""Search for good values: python -m cifar.tune model=resnet50 'lr=tag(log, interval(1e-4, 1))' trials=30"""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from cifar import cli, jobs
+from cifar.config import check
+from cifar.errors import UserError
+from cifar.ranges import examples, label, split_ranges, to_words
+from cifar.run_folder import locked, read_summary
+from cifar.search import compose_trial, run_search
+from cifar.study import PRUNERS, STUDY, Search, best_trial, open_study, read_search, write_search
+from cifar.sweep import num_over
+
+VAL_SIZE = 5000
+HELP = f"""Search for good values with Optuna, choosing by held-out training images.
+
+  python -m cifar.tune model=resnet50 'lr=tag(log, interval(1e-4, 1))' epochs=5 trials=30
+  python -m cifar.tune 'lr=tag(log, interval(1e-4, 1))' optimizer=adam,sgd 'batch_size=range(50,201,50)'
+  python -m cifar.tune folder=multirun/DATE/TIME               continue a search that was cut
+  python -m cifar.tune folder=multirun/DATE/TIME trials=50     … or make it longer
+
+Its own words:
+  trials=20        runs in all; pruned and diverged ones count
+  jobs=1           processes side by side
+  pruner=median    {", ".join(PRUNERS)}: what ends hopeless runs after an epoch
+  folder=DIR       where the search is kept; default: multirun/DATE/TIME
+  sampler_seed=0   what the choice of values depends on
+
+Every other word is one of run.py's. One or more of them have a range in Hydra's syntax:
+  interval(low, high)             numbers
+  tag(log, interval(low, high))   numbers, drawn on a logarithmic scale
+  int(interval(low, high))        whole numbers, both ends included
+  range(start, stop, step)        steps, stop left out
+  a,b,c or choice(a,b,c)          choices, for groups too
+
+data.val_size is {VAL_SIZE} unless it is given: a search needs validation images."""
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def is_count(least: int) -> Callable[[Any], bool]:
+    """Return the test for a whole number that is large enough."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+# The command's own words: default, what is allowed, and whether a value is that.
+OWN: dict[str, tuple[Any, str, Callable[[Any], bool]]] = {
+    "trials": (20, "a whole number, 1 or more", is_count(1)),
+    "jobs": (1, "a whole number of processes, 1 or more", is_count(1)),
+    "pruner": ("median", f"one of {', '.join(PRUNERS)}", lambda value: value in PRUNERS),
+    "folder": (None, "a folder's name", lambda value: isinstance(value, str) and value != ""),
+    "sampler_seed": (0, "a whole number, 0 or more", is_count(0)),
+}
+
+
+def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the command's own values that are given, and the words for run.py's configuration."""
+    own, words = {}, []
+    for word in arguments:
+        key, is_assignment, text = word.partition("=")
+        if not is_assignment and not key.startswith("~"):
+            raise UserError(f"{word} is not possible: cifar.tune takes key=value. See python -m cifar.tune --help")
+        if key not in OWN:
+            words.append(word)
+            continue
+        own[key] = text if key == "folder" else OverridesParser.create().parse_overrides([word])[0].value()
+        _, allowed, is_good = OWN[key]
+        if not is_good(own[key]):
+            raise UserError(f"{word} is not possible: it takes {allowed}.")
+    for word in words:
+        if word.lstrip("+~").startswith(("hydra.", "hydra/", "resume=")):
+            raise UserError(f"{word} is not possible in a search: use folder=DIR and jobs=N.")
+    return own, words
+
+
+def new_search(own: dict[str, Any], words: list[str]) -> Search:
+    """Return what a first call asks for; raise `UserError`, or Hydra's error, if some trial would be impossible."""
+    space, others = split_ranges(words)
+    if not space:
+        raise UserError(
+            "There is no range to search. Give one or more, such as 'lr=tag(log, interval(1e-4, 1))'. "
+            "See python -m cifar.tune --help"
+        )
+    epochs, val_sizes = [], []
+    for parameters in examples(space):
+        cfg, _ = compose_trial([*others, *to_words(parameters)])
+        check(cfg)
+        epochs.append(cfg.epochs)
+        val_sizes.append(cfg.data.val_size)
+    if 0 in val_sizes:
+        if any(word.startswith("data.val_size=") for word in words):
+            raise UserError(f"data.val_size=0 is not possible in a search, which needs validation images: {VAL_SIZE}.")
+        words = [*words, f"data.val_size={VAL_SIZE}"]
+        print(f"data.val_size={VAL_SIZE}: the search chooses by training images that are held out.")
+    values = {name: own.get(name, OWN[name][0]) for name in ("trials", "pruner", "sampler_seed")}
+    return Search(words, max_epochs=max(epochs), **values)
+
+
+def same_search(stored: Search, own: dict[str, Any], words: list[str]) -> Search:
+    """Return the stored search with the number of trials that is asked for; raise `UserError` for another search."""
+    added = [word for word in words if word not in stored.words]
+    left_out = [word for word in stored.words if words and word not in words and word != f"data.val_size={VAL_SIZE}"]
+    changed = [
+        f"{name}={own[name]}"
+        for name in ("pruner", "sampler_seed")
+        if name in own and own[name] != getattr(stored, name)
+    ]
+    if different := [*added, *changed, *[f"no {word}" for word in left_out]]:
+        raise UserError(
+            f"The search in this folder is another one: {', '.join(different)} would change it. Its words are "
+            f"{shlex.join(stored.words)} pruner={stored.pruner} sampler_seed={stored.sampler_seed}; only trials and "
+            "jobs may differ. Or take another folder."
+        )
+    return Search(**{**vars(stored), "trials": own.get("trials", stored.trials)})
+
+
+def tune() -> None:
+    """Begin or continue the search that the command line asks for, and report on it."""
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(HELP)
+        return
+    own, words = split_own(sys.argv[1:])
+    try:
+        import optuna as optuna
+    except ImportError:
+        raise UserError("A search needs Optuna, which is not installed: pip install 'cifar-framework[tune]'") from None
+    folder = Path(own.get("folder") or f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}").expanduser().absolute()
+    if (folder / STUDY).exists():
+        search = None
+    elif (folder / "multirun.yaml").exists():
+        raise UserError(f"{folder} holds a sweep. Take another folder.")
+    elif not words and folder.exists():
+        raise UserError(f"{folder} holds no search: there is no {STUDY} in it.")
+    else:
+        search = new_search(own, words)
+    with locked(folder):
+        study = open_study(folder)
+        search = search or same_search(read_search(study), own, words)
+        write_search(study, search)
+        num_before = num_over(folder)
+        jobs.way_on = f"Continue with: python -m cifar.tune folder={shlex.quote(os.path.relpath(folder))}"
+        run_search(folder, own.get("jobs", 1))
+        conclude(folder, num_before)
+
+
+def conclude(folder: Path, num_before: int) -> None:
+    """Report on the search and say which trial was best; raise `UserError` if not all trials have a result."""
+    study = open_study(folder)
+    search, best = read_search(study), best_trial(study)
+    space, others = split_ranges(search.words)
+    fixed, _ = compose_trial([*others, *to_words(examples(space)[0])])
+    jobs.report_on(folder, fixed.tracker)
+    if best is not None:
+        number, parameters = best
+        words = shlex.join([*others, *to_words(parameters), "seed=range(1,6)"])
+        print(f"Best trial: {number} ({label(parameters)}): {jobs.result_text(read_summary(folder / str(number)))}")
+        print(f"It was picked for its luck too. How good it is on average: python run.py -m {words}")
+    num_done = num_over(folder)
+    if num_done < search.trials:
+        again = f"python -m cifar.tune folder={shlex.quote(os.path.relpath(folder))}"
+        raise UserError(f"{num_done} of {search.trials} trials have a result. Try the others again: {again}")
+    print(f"All {num_done} trials of {os.path.relpath(folder)} are done ({num_before} were before).")
+
+
+if __name__ == "__main__":
+    cli.guard(tune)

@@ -1,0 +1,374 @@
+"""Searches with Optuna: ranges, trials as runs, pruning, several processes, and going on after a cut."""
+
+import os
+import re
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hydra.errors import HydraException
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from cifar.errors import UserError
+from cifar.ranges import examples, label, split_ranges, to_words
+from cifar.run_folder import is_locked
+from cifar.search import make_judge, over, run_trial
+from cifar.study import Search, best_trial, claim, latest_trials, make_pruner, open_study, read_search, write_search
+from cifar.study_figures import draw_study, importances
+from cifar.tune import new_search, same_search, split_own
+from tests.conftest import QUIET, SLOW, Command, Start, read_metrics, read_summary
+from tests.processes import Run
+
+TUNE = ("-m", "cifar.tune")
+LR = "lr=tag(log, interval(1e-4, 1))"
+FIXED = [*QUIET, "data.val_size=20", "device.threads=1"]
+DIGITS = [
+    "model._target_=tests.tiny_model.tiny", "data=digits", "augment=none", "data.limit=500", "data.val_size=500",
+    "device=cpu", "device.threads=1", "tracker=none", "batch_size=50",
+]  # fmt: skip
+
+
+def results_of(folder: Path) -> dict[int, tuple[Any, ...]]:
+    """Return every run's parameters and what came of it."""
+    names = ("val_accuracy", "val_loss", "test_accuracy", "train_loss")
+    found = {}
+    for number, trial in latest_trials(open_study(folder)).items():
+        summary = read_summary(folder / str(number))
+        found[number] = (trial.params, trial.state, trial.value, summary["status"], *map(summary.get, names))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("lr=interval(1e-4, 1)", FloatDistribution(1e-4, 1)),
+        (LR, FloatDistribution(1e-4, 1, log=True)),
+        ("epochs=int(interval(1, 8))", IntDistribution(1, 8)),
+        ("batch_size=int(tag(log, interval(8, 512)))", IntDistribution(8, 512, log=True)),
+        ("batch_size=range(50, 201, 50)", IntDistribution(50, 200, step=50)),
+        ("batch_size=range(200, 40, -50)", IntDistribution(50, 200, step=50)),
+        ("label_smoothing=range(0, 0.3, 0.1)", FloatDistribution(0, 0.2, step=0.1)),
+        ("optimizer=adam,sgd", CategoricalDistribution(["adam", "sgd"])),
+        ("optimizer=choice(adam, sgd)", CategoricalDistribution(["adam", "sgd"])),
+        ("lr=0.1,0.01", CategoricalDistribution(["0.1", "0.01"])),
+        ("+data.mean=[0.0,0.5,1.0],'[1,1,1]'", CategoricalDistribution(["[0.0,0.5,1.0]", "'[1,1,1]'"])),
+    ],
+)
+def test_ranges_have_hydras_syntax(word: str, expected: optuna.distributions.BaseDistribution) -> None:
+    space, others = split_ranges(["epochs=3", word])
+    assert space == {word.partition("=")[0]: expected}
+    assert others == ["epochs=3"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("lr=interval(1, 0.1)", "1.0 is not less than 0.1"),
+        ("lr=tag(log, interval(0, 1))", "a logarithmic interval takes positive numbers"),
+        ("lr=range(1, 2)", "it has fewer than two values"),
+        ("lr=tag(log, range(1, 5))", "only an interval can be tagged"),
+        ("model=glob(*)", "can't be searched: it takes interval"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_refused(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        split_ranges([word])
+    assert str(caught.value).startswith(word)
+
+
+def test_parameters_become_words_and_every_end_and_choice_is_tried_out() -> None:
+    space, _ = split_ranges([LR, "optimizer=adam,sgd,adamw", "epochs=int(interval(1, 3))"])
+    assert [to_words(parameters) for parameters in examples(space)] == [
+        ["lr=0.0001", "optimizer=adam", "epochs=1"],
+        ["lr=1.0", "optimizer=sgd", "epochs=3"],
+        ["lr=1.0", "optimizer=adamw", "epochs=3"],
+    ]
+    assert (
+        label({"lr": 0.00123456789, "+model.width": 3, "optimizer": "sgd"}) == "lr=0.001235 model.width=3 optimizer=sgd"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trials=0"], "trials=0 is not possible: it takes a whole number, 1 or more"),
+        (["trials=true"], "trials=true is not possible"),
+        (["jobs=1.5"], "jobs=1.5 is not possible"),
+        (["pruner=best"], "pruner=best is not possible: it takes one of median, hyperband, none"),
+        (["sampler_seed=-1"], "sampler_seed=-1 is not possible"),
+        (["folder="], "folder= is not possible"),
+        (["resnet50"], "resnet50 is not possible: cifar.tune takes key=value"),
+        (["-m"], "-m is not possible"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib is not possible in a search"),
+        (["resume=auto"], "resume=auto is not possible in a search"),
+    ],
+)
+def test_own_words_are_checked(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        split_own(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["epochs=2"], UserError, "There is no range to search"),
+        ([LR, "data.val_size=0"], UserError, "needs validation images"),
+        (["lr=interval(-1, 1)"], UserError, "lr=-1.0 is not possible"),
+        (["label_smoothing=interval(0, 2)"], UserError, "label_smoothing=2.0 is not possible"),
+        (["lrr=interval(0, 1)"], HydraException, "lrr"),
+        (["model=resnet50,vgg17"], HydraException, "vgg17"),
+    ],
+)
+def test_an_impossible_search_is_refused_before_it_begins(words: list[str], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        new_search({}, words)
+
+
+def test_a_search_holds_images_out_and_knows_its_longest_run(capsys: pytest.CaptureFixture[str]) -> None:
+    search = new_search({"trials": 3}, [LR, "epochs=range(2, 9, 3)", "pruner=x"][:2])
+    assert search == Search([LR, "epochs=range(2, 9, 3)", "data.val_size=5000"], 3, "median", 0, max_epochs=8)
+    assert "data.val_size=5000: the search chooses by training images that are held out" in capsys.readouterr().out
+    assert new_search({}, [LR, "data.val_size=100"]).words == [LR, "data.val_size=100"]
+    assert not capsys.readouterr().out
+    pruner = make_pruner(Search([], 1, "hyperband", 0, max_epochs=8))
+    assert isinstance(pruner, optuna.pruners.HyperbandPruner)
+    assert isinstance(make_pruner(search), optuna.pruners.MedianPruner)
+    assert isinstance(make_pruner(Search([], 1, "none", 0, 1)), optuna.pruners.NopPruner)
+
+
+def test_only_the_same_search_goes_on_in_a_folder() -> None:
+    stored = Search([LR, "epochs=3", "data.val_size=5000"], 20, "median", 0, 3)
+    assert same_search(stored, {"trials": 30, "jobs": 2}, []) == Search(stored.words, 30, "median", 0, 3)
+    assert same_search(stored, {"pruner": "median"}, ["epochs=3", LR]) == stored
+    others: list[tuple[dict[str, Any], list[str], str]] = [
+        ({"pruner": "none"}, [], "pruner=none"),
+        ({"sampler_seed": 1}, [], "sampler_seed=1"),
+        ({}, [LR, "epochs=4"], "epochs=4, no epochs=3"),
+        ({}, ["epochs=3"], f"no {LR}"),
+    ]
+    for own, words, named in others:
+        with pytest.raises(UserError, match=re.escape(f"another one: {named} would change it")):
+            same_search(stored, own, words)
+
+
+def test_trials_are_runs_the_best_is_named_and_more_can_be_asked_for(tmp_path: Path, command: Command) -> None:
+    words = [*DIGITS, LR, "optimizer=adam,sgd", "epochs=2"]
+    done = command(*words, "trials=5", "folder=one", program=TUNE)
+    assert done.returncode == 0, done
+    folder = tmp_path / "one"
+    summaries = [read_summary(folder / str(number)) for number in range(5)]
+    best = max(range(5), key=lambda number: summaries[number]["val_accuracy"])
+    assert f"Best trial: {best} (lr=" in done.stdout
+    assert "All 5 trials of one are done (0 were before)." in done.stdout
+    assert "5 of 5 trials done" in done.stdout
+    for number, (parameters, state, value, status, val_accuracy, *_) in results_of(folder).items():
+        summary = summaries[number]
+        assert (state, status, value) == (TrialState.COMPLETE, "completed", val_accuracy)
+        assert 1e-4 <= parameters["lr"] <= 1
+        assert summary["overrides"][-2:] == to_words(parameters)
+        assert summary["config"]["lr"] == parameters["lr"]
+        assert summary["choices"]["optimizer"] == parameters["optimizer"]
+        assert summary["job"] == number
+        assert "Accuracy of the model on the test images" in (folder / str(number) / "run.log").read_text()
+        assert (folder / str(number) / ".hydra" / "overrides.yaml").exists()
+    report = (folder / "report.md").read_text()
+    assert report.count("1 completed") == 5
+    assert "| rank | lr | optimizer |" in report
+    for name in ("history", "importances", "accuracy_vs_lr"):
+        assert f"({name}.png)" in report
+        assert (folder / f"{name}.svg").exists()
+    again = command("folder=one", program=TUNE)
+    assert again.returncode == 0
+    assert "All 5 trials of one are done (5 were before)." in again.stdout
+    assert [read_summary(folder / str(number)) for number in range(5)] == summaries
+    more = command(*words, "trials=6", "folder=one", program=TUNE)
+    assert "All 6 trials of one are done (5 were before)." in more.stdout
+    assert sorted(results_of(folder)) == [0, 1, 2, 3, 4, 5]
+    other = command(*words, "lr=interval(0,1)", "folder=one", program=TUNE)
+    assert other.returncode == 1
+    assert "lr=interval(0,1) would change it" in other.stderr
+
+
+def test_a_search_that_was_cut_twice_ends_as_if_it_had_not_been(tmp_path: Path, start: Start, command: Command) -> None:
+    words = [*FIXED, *SLOW, "epochs=2", LR, "trials=4"]
+    run = start(*words, "folder=cut", program=TUNE)
+    run.wait_for("Trial 1 starts")
+    run.wait_for(r"Epoch \[2/2\], Step \[1/6\]")
+    run.send(signal.SIGTERM)
+    assert run.end() == 143
+    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.tune folder=cut\n")
+    assert read_summary(tmp_path / "cut" / "1")["status"] == "interrupted"
+    run = start("folder=cut", program=TUNE)
+    run.wait_for("Resumed at step")
+    run.wait_for("Trial 2 starts")
+    run.wait_for(r"Epoch \[2/2\], Step \[3/6\]")
+    run.send(signal.SIGKILL)
+    assert run.end() == -signal.SIGKILL
+    again = command("folder=cut", program=TUNE)
+    assert again.returncode == 0, again
+    assert "Resumed at step 6 of 12" in again.stdout
+    assert "All 4 trials of cut are done (2 were before)." in again.stdout
+    assert command(*words, "folder=whole", program=TUNE).returncode == 0
+    assert results_of(tmp_path / "cut") == results_of(tmp_path / "whole")
+    trials = open_study(tmp_path / "cut").get_trials()
+    assert [trial.state for trial in trials].count(TrialState.FAIL) == 2
+    assert not [trial for trial in trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+    for number in (1, 2):
+        steps = [entry["step"] for entry in read_metrics(tmp_path / "cut" / str(number)) if "train/loss" in entry]
+        assert steps == [*range(1, 13)]
+
+
+def worker_of(run: Run, folder: Path) -> int:
+    """Return the process that works on the run in the folder."""
+    owner = (folder / ".lock-owner").read_text()
+    found = int(owner.split()[1])
+    assert found != run.pid
+    return found
+
+
+def test_processes_side_by_side_make_exactly_the_trials_and_take_over_from_a_dead_one(
+    tmp_path: Path, start: Start
+) -> None:
+    run = start(*FIXED, *SLOW, "epochs=2", LR, "trials=6", "jobs=2", "folder=two", program=TUNE)
+    run.wait_for("Trial 1 starts")
+    victim = worker_of(run, tmp_path / "two" / "0")
+    os.kill(victim, signal.SIGKILL)
+    assert run.end() == 0, run.text
+    results = results_of(tmp_path / "two")
+    assert sorted(results) == [*range(6)]
+    assert {entry[3] for entry in results.values()} == {"completed"}
+    assert len({entry[0]["lr"] for entry in results.values()}) == 6
+    assert "Epoch [" not in run.output  # only how trials start and end
+    assert "6 of 6 trials done" in run.output
+
+
+def test_ctrl_c_stops_processes_side_by_side(tmp_path: Path, start: Start, command: Command) -> None:
+    run = start(*FIXED, *SLOW, "epochs=4", LR, "trials=3", "jobs=2", "folder=two", program=TUNE)
+    run.wait_for("Trial 1 starts")
+    run.send(signal.SIGINT, to_group=True)
+    assert run.end() == 130
+    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.tune folder=two\n")
+    assert not any(is_locked(tmp_path / "two" / str(number)) for number in range(2))
+    again = command("folder=two", program=TUNE)
+    assert again.returncode == 0, again
+    assert {entry[3] for entry in results_of(tmp_path / "two").values()} == {"completed"}
+
+
+def test_a_failed_trial_is_told_and_tried_again_by_the_next_call(tmp_path: Path, command: Command) -> None:
+    words = [*FIXED, "model.num_classes=10,5", LR, "trials=6", "folder=one", "sampler_seed=2"]
+    failed = command(*words, program=TUNE)
+    states = {number: entry[3] for number, entry in results_of(tmp_path / "one").items()}
+    num_failed = [*states.values()].count("failed")
+    assert 0 < num_failed < 6
+    assert failed.returncode == 1
+    assert "failed: model.num_classes=5 is too few: the data has 10 classes." in failed.stdout
+    assert f"{6 - num_failed} of 6 trials have a result. Try the others again: python -m cifar.tune" in failed.stderr
+    again = command("folder=one", program=TUNE)
+    assert again.stdout.count("is too few: the data has 10 classes") >= num_failed
+    assert sorted(results_of(tmp_path / "one")) == [*range(6)]
+
+
+def test_a_search_whose_first_trial_fails_stops_there(tmp_path: Path, command: Command) -> None:
+    stopped = command(*QUIET, LR, "trials=6", "folder=one", program=TUNE)
+    assert stopped.returncode == 1
+    assert "data.val_size=5000 is not possible: there are 80 training images." in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert sorted(results_of(tmp_path / "one")) == [0]
+
+
+def test_a_diverged_trial_is_a_result(tmp_path: Path, command: Command) -> None:
+    done = command(*FIXED, "lr=interval(1e37, 1e38)", "optimizer=sgd", "trials=2", "folder=one", program=TUNE)
+    assert done.returncode == 0, done
+    for _, state, value, status, val_accuracy, *_ in results_of(tmp_path / "one").values():
+        assert (state, status, value) == (TrialState.COMPLETE, "diverged", val_accuracy)
+
+
+def begin(folder: Path, *words: str) -> tuple[optuna.Study, optuna.Trial, ExitStack]:
+    """Return a study in the folder and its first trial, claimed."""
+    folder.mkdir()
+    write_search(study := open_study(folder), Search([*FIXED, LR, *words], 3, "none", 0, 3))
+    claimed = claim(study, folder, stack := ExitStack())
+    assert claimed is not None
+    return study, claimed[0], stack
+
+
+def test_a_pruned_trial_never_sees_the_test_images(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    study, trial, stack = begin(folder, "epochs=3")
+    study.pruner = optuna.pruners.ThresholdPruner(lower=1.1, n_warmup_steps=2)
+    with stack:
+        run_trial(study, trial, folder / "0", 0)
+    (found,) = study.get_trials()
+    summary = read_summary(folder / "0")
+    assert (found.state, summary["status"], summary["epochs"]) == (TrialState.PRUNED, "pruned", 2)
+    assert found.intermediate_values == {1: pytest.approx(found.intermediate_values[1]), 2: summary["val_accuracy"]}
+    assert "pruned after epoch 2 of 3" in summary["error"]
+    assert "test_accuracy" not in summary
+    assert not [entry for entry in read_metrics(folder / "0") if "test/accuracy" in entry]
+    with pytest.raises(UserError, match="pruned after epoch 2"):  # a run whose process ended before it told the study
+        over(folder / "0", summary["config_hash"])
+    assert best_trial(study) is None
+
+
+def test_an_epoch_is_reported_once_and_the_last_is_not_pruned() -> None:
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=1.1))
+    trial = study.ask()
+    judge = make_judge(trial, 3, {1: 0.25})
+    with pytest.raises(UserError, match=r"pruned after epoch 2 of 3: 50\.00 % on the validation images"):
+        judge(2, 0.5)
+    judge(3, 0.75)
+    assert study.get_trials()[0].intermediate_values == {1: 0.25, 2: 0.5, 3: 0.75}
+
+
+def test_claims_stop_at_the_total_and_a_dead_processs_trial_is_claimed_again(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    study, first, stack = begin(folder)
+    with ExitStack() as others:
+        second, third = claim(study, folder, others), claim(study, folder, others)
+        assert second is not None
+        assert third is not None
+        assert [second[1], third[1]] == [1, 2]
+        assert claim(study, folder, others) is None
+        stack.close()  # as the operating system does when a process ends
+        again = claim(study, folder, others)
+        assert again is not None
+        assert again[1] == 0
+        assert again[0].params == first.params
+        assert claim(study, folder, others) is None
+    assert read_search(study).trials == 3
+
+
+def test_importances_are_optunas_and_few_trials_have_none(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    space, _ = split_ranges([LR, "optimizer=adam,sgd"])
+    for number in range(30):
+        assert bool(importances(tmp_path)) == (number > 3)
+        trial = study.ask(space)
+        trial.set_user_attr("run", number)
+        study.tell(trial, 0.8 if trial.params["optimizer"] == "sgd" else 0.2 + trial.params["lr"] / 100)
+    found = importances(tmp_path)
+    assert found == optuna.importance.get_param_importances(study)
+    assert next(iter(found)) == "optimizer"
+    assert [figure.stem for figure in draw_study(tmp_path)] == ["history", "importances"]
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "study.db").write_text("not a database")
+    for words in (["folder=bad"], [*FIXED, LR, "folder=bad"]):
+        refused = command(*words, program=TUNE)
+        assert refused.returncode == 1
+        assert "study.db can't be used as a study" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    refused = command("folder=.", program=TUNE)
+    assert "holds no search" in refused.stderr
+
+
+def test_help_shows_how(command: Command) -> None:
+    shown = command("--help", program=TUNE)
+    assert shown.returncode == 0
+    assert "tag(log, interval(1e-4, 1))" in shown.stdout
