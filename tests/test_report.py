@@ -32,9 +32,9 @@ def test_the_table_to_the_digit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     text = (tmp_path / "report.md").read_text()
     assert table(text) == [
         ["rank", "lr", "seeds", "validation", "test", "status", "train loss", "time", "images/s"],
-        ["1", "0.01", "3", "55.00 ± 12.42 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1000"],
-        ["2", "0.001", "3", "54.00 ± 13.83 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1000"],
-        ["3", "0.1", "3", "27.00 ± 15.51 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1000"],
+        ["1", "0.01", "3", "55.00 ± 12.42 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1,000"],
+        ["2", "0.001", "3", "54.00 ± 13.83 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1,000"],
+        ["3", "0.1", "3", "27.00 ± 15.51 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1,000"],
     ]
     printed = capsys.readouterr().out
     lines = printed.splitlines()
