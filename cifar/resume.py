@@ -295,6 +295,10 @@ def read_multirun_yaml(folder: Path) -> dict[str, Any]:
             continue
         write_atomically(copy, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
         return hydra
+    if (folder / "study.db").exists():
+        raise UserError(
+            f"{folder} holds a search. To continue it: python -m cifar.tune folder={shlex.quote(str(folder))}"
+        )
     raise UserError(
         f"{folder} is not a sweep's folder: it has no multirun.yaml. One run: python run.py resume={folder}"
     )

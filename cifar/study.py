@@ -29,7 +29,8 @@ WAIT_SECONDS = 60  # for other processes that write to the database
 class Search:
     """What is looked for: `words` are overrides of run.py's configuration, with ranges among them.
 
-    `trials` is how many runs there shall be, `max_epochs` the length of the longest.
+    `trials` is how many runs there shall be, `max_epochs` the length of the longest, `cwd` the folder from which the
+    search was begun and to which paths among the words refer.
     """
 
     words: list[str]
@@ -37,6 +38,7 @@ class Search:
     pruner: str
     sampler_seed: int
     max_epochs: int
+    cwd: str
 
 
 def open_study(folder: Path) -> "Study":

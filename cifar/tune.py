@@ -101,7 +101,7 @@ def new_search(own: dict[str, Any], words: list[str]) -> Search:
         words = [*words, f"data.val_size={VAL_SIZE}"]
         print(f"data.val_size={VAL_SIZE}: the search chooses by training images that are held out.")
     values = {name: own.get(name, OWN[name][0]) for name in ("trials", "pruner", "sampler_seed")}
-    return Search(words, max_epochs=max(epochs), **values)
+    return Search(words, max_epochs=max(epochs), cwd=os.getcwd(), **values)
 
 
 def same_search(stored: Search, own: dict[str, Any], words: list[str]) -> Search:
@@ -145,8 +145,11 @@ def tune() -> None:
         study = open_study(folder)
         search = search or same_search(read_search(study), own, words)
         write_search(study, search)
+        shown = shlex.quote(os.path.relpath(folder))
+        if Path(search.cwd).is_dir():
+            os.chdir(search.cwd)  # paths among the words are relative to it
         num_before = num_over(folder)
-        jobs.way_on = f"Continue with: python -m cifar.tune folder={shlex.quote(os.path.relpath(folder))}"
+        jobs.way_on = f"Continue with: python -m cifar.tune folder={shown}"
         run_search(folder, own.get("jobs", 1))
         conclude(folder, num_before)
 

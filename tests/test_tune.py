@@ -9,12 +9,14 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from hydra.errors import HydraException
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from cifar.errors import UserError
 from cifar.ranges import examples, label, split_ranges, to_words
+from cifar.resume import sweep_arguments
 from cifar.run_folder import is_locked
 from cifar.search import make_judge, over, run_trial
 from cifar.study import Search, best_trial, claim, latest_trials, make_pruner, open_study, read_search, write_search
@@ -22,6 +24,7 @@ from cifar.study_figures import draw_study, importances
 from cifar.tune import new_search, same_search, split_own
 from tests.conftest import QUIET, SLOW, Command, Start, read_metrics, read_summary
 from tests.processes import Run
+from tests.tiny_model import tiny
 
 TUNE = ("-m", "cifar.tune")
 LR = "lr=tag(log, interval(1e-4, 1))"
@@ -130,19 +133,19 @@ def test_an_impossible_search_is_refused_before_it_begins(words: list[str], erro
 
 def test_a_search_holds_images_out_and_knows_its_longest_run(capsys: pytest.CaptureFixture[str]) -> None:
     search = new_search({"trials": 3}, [LR, "epochs=range(2, 9, 3)", "pruner=x"][:2])
-    assert search == Search([LR, "epochs=range(2, 9, 3)", "data.val_size=5000"], 3, "median", 0, max_epochs=8)
+    assert search == Search([LR, "epochs=range(2, 9, 3)", "data.val_size=5000"], 3, "median", 0, 8, os.getcwd())
     assert "data.val_size=5000: the search chooses by training images that are held out" in capsys.readouterr().out
     assert new_search({}, [LR, "data.val_size=100"]).words == [LR, "data.val_size=100"]
     assert not capsys.readouterr().out
-    pruner = make_pruner(Search([], 1, "hyperband", 0, max_epochs=8))
+    pruner = make_pruner(Search([], 1, "hyperband", 0, 8, "/"))
     assert isinstance(pruner, optuna.pruners.HyperbandPruner)
     assert isinstance(make_pruner(search), optuna.pruners.MedianPruner)
-    assert isinstance(make_pruner(Search([], 1, "none", 0, 1)), optuna.pruners.NopPruner)
+    assert isinstance(make_pruner(Search([], 1, "none", 0, 1, "/")), optuna.pruners.NopPruner)
 
 
 def test_only_the_same_search_goes_on_in_a_folder() -> None:
-    stored = Search([LR, "epochs=3", "data.val_size=5000"], 20, "median", 0, 3)
-    assert same_search(stored, {"trials": 30, "jobs": 2}, []) == Search(stored.words, 30, "median", 0, 3)
+    stored = Search([LR, "epochs=3", "data.val_size=5000"], 20, "median", 0, 3, "/")
+    assert same_search(stored, {"trials": 30, "jobs": 2}, []) == Search(stored.words, 30, "median", 0, 3, "/")
     assert same_search(stored, {"pruner": "median"}, ["epochs=3", LR]) == stored
     others: list[tuple[dict[str, Any], list[str], str]] = [
         ({"pruner": "none"}, [], "pruner=none"),
@@ -290,7 +293,7 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path, command: Command) -> None:
 def begin(folder: Path, *words: str) -> tuple[optuna.Study, optuna.Trial, ExitStack]:
     """Return a study in the folder and its first trial, claimed."""
     folder.mkdir()
-    write_search(study := open_study(folder), Search([*FIXED, LR, *words], 3, "none", 0, 3))
+    write_search(study := open_study(folder), Search([*FIXED, LR, *words], 3, "none", 0, 3, str(folder)))
     claimed = claim(study, folder, stack := ExitStack())
     assert claimed is not None
     return study, claimed[0], stack
@@ -366,6 +369,19 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path, command: Command) ->
         assert "Traceback" not in refused.stderr
     refused = command("folder=.", program=TUNE)
     assert "holds no search" in refused.stderr
+
+
+def test_a_search_goes_on_from_elsewhere_and_resume_names_the_command(tmp_path: Path, start: Start) -> None:
+    checkpoint, folder = tmp_path / "first.pt", tmp_path / "one"
+    torch.save(tiny().state_dict(), checkpoint)
+    words = [*FIXED, "init_from=first.pt", LR, f"folder={folder}"]
+    assert start(*words, "trials=1", program=TUNE).end() == 0
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    run = Run(elsewhere, [*TUNE, "folder=../one", "trials=2"], tmp_path / "logs")
+    assert run.end() == 0, run.text
+    assert sorted(results_of(folder)) == [0, 1]
+    with pytest.raises(UserError, match=f"holds a search. To continue it: python -m cifar.tune folder={folder}"):
+        sweep_arguments(folder, [])
 
 
 def test_help_shows_how(command: Command) -> None:
