@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from cifar.errors import UserError
 
 PRECISIONS = ("auto", "fp32", "bf16")
+VIEWS = ("none", "mirror", "mirror_translate")
 REACTIONS = ("stop", "skip")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -51,6 +52,7 @@ class Device:
     name: str = MISSING
     precision: str = MISSING
     channels_last: bool | None = MISSING
+    fast_conv: bool | None = MISSING
     compile: bool = MISSING
     threads: int | None = MISSING
 
@@ -76,6 +78,7 @@ class Config:
     seed: int = MISSING
     init_from: str | None = MISSING
     label_smoothing: float = MISSING
+    tta: str = MISSING
     on_nonfinite: str = MISSING
     log_every: int = MISSING
     resume: str | None = MISSING
@@ -92,6 +95,8 @@ class Config:
 ConfigStore.instance().store(name="schema", node=Config)
 # ${constructor:${model._target_}} is "resnet50": a name for a folder that belongs to one model
 OmegaConf.register_new_resolver("constructor", lambda target: target.rpartition(".")[2], replace=True)
+# ${times:0.05,${batch_size}} is a learning rate for the mean of a batch that was found for the sum
+OmegaConf.register_new_resolver("times", lambda first, second: first * second, replace=True)
 
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -108,6 +113,7 @@ RULES: dict[str, Rule] = {
     "eval_batch_size": POSITIVE,
     "seed": NOT_NEGATIVE,
     "label_smoothing": ("a number from 0 to less than 1", lambda value: 0 <= value < 1),
+    "tta": ("one of " + ", ".join(VIEWS), lambda value: value in VIEWS),
     "on_nonfinite": ("one of " + ", ".join(REACTIONS), lambda value: value in REACTIONS),
     "checkpoint.every_epochs": ("1 or more, or null", lambda value: value is None or value >= 1),
     "checkpoint.every_minutes": ("a positive number, or null", lambda value: value is None or value > 0),

@@ -1,5 +1,6 @@
 """Choose the device and how it computes: `python run.py device=cuda device.precision=fp32 device.threads=8`."""
 
+import ctypes
 import platform
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import torch
 
 from cifar.errors import UserError
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 DEFAULT_THREADS = torch.get_num_threads()  # before any run changed it
 
 
@@ -22,6 +24,7 @@ class Device:
     torch_device: torch.device
     precision: str  # fp32 or bf16
     channels_last: bool
+    fast_conv: bool
     compile: bool
 
     @property
@@ -57,10 +60,18 @@ class Device:
         return f"{self.torch_device.type} ({self.hardware_name()}{threads}, {self.precision})"
 
 
-def set_up_device(name: str, precision: str, channels_last: bool | None, compile: bool, threads: int | None) -> Device:
+def set_up_device(
+    name: str,
+    precision: str,
+    channels_last: bool | None,
+    fast_conv: bool | None,
+    compile: bool,
+    threads: int | None,
+) -> Device:
     """Return the device called `name`, and set the number of CPU threads for the whole process.
 
-    "auto" and None take the choice described in conf/device/auto.yaml. Raises `UserError` if there is no such device.
+    "auto" and None take the choice described in conf/device/auto.yaml; `fast_conv` matters on a
+    CPU only. Raises `UserError` if there is no such device.
     """
     torch.set_num_threads(threads or DEFAULT_THREADS)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -71,12 +82,28 @@ def set_up_device(name: str, precision: str, channels_last: bool | None, compile
         raise UserError(
             f"device={name} is not possible: torch {torch.__version__} finds none here. There is: auto, {others}."
         )
+    if name == "cpu":
+        keep_memory()
     return Device(
         torch_device=torch.device(name),
         precision=("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision,
-        channels_last=name == "cuda" if channels_last is None else channels_last,
+        channels_last=name in ("cpu", "cuda") if channels_last is None else channels_last,
+        fast_conv=name == "cpu" and fast_conv is not False,
         compile=compile,
     )
+
+
+def keep_memory() -> None:
+    """Let glibc keep the memory of activations for the next step instead of returning it to the system every time.
+
+    Page faults take a large share of a step otherwise. Elsewhere than on glibc nothing is done.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def processor_name() -> str:

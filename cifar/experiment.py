@@ -28,6 +28,8 @@ from cifar.data.sources import Source
 from cifar.data.splits import stratified_split
 from cifar.device import Device, set_up_device
 from cifar.errors import DivergedError, UserError, describe_end
+from cifar.fast_conv import speed_up
+from cifar.optimizers import parameter_groups
 from cifar.predictions import Predictions
 from cifar.run_folder import git_commit, library_versions, score, write_json
 from cifar.schedules import Schedule
@@ -122,6 +124,9 @@ def train_and_test(
         "num_parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
     }
     loaders = build_loaders(cfg, parts)
+    fit_to = getattr(parts.model, "fit_to", None)  # of models whose first weights depend on the data
+    if fit_to is not None and not info.is_resumed and cfg.init_from is None:
+        fit_to(loaders.train.first_inputs())
     num_train, num_val = len(loaders.train.labels), len(loaders.val.labels) if loaders.val else 0
     log.info(
         f"{cfg.model._target_.rpartition('.')[2]} with {summary['num_parameters']:,} parameters on "
@@ -141,10 +146,12 @@ def train_and_test(
         try:
             with signals.deferred(lambda: write_json(folder / "summary.json", summary | {"status": "interrupted"})):
                 diverged = fit(trainer)
-                test = trainer.test(loaders.test)
+                test = trainer.test(loaders.test, cfg.tta)
         finally:
             summary |= trainer.progress()
         summary |= {"test_loss": test.loss, "test_accuracy": test.accuracy}
+        if test.tta_accuracy is not None:
+            summary["test_tta_accuracy"] = test.tta_accuracy
         tracker.log_predictions(
             Predictions(
                 loaders.test.images.cpu(),
@@ -190,8 +197,20 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     model = create(cfg.model)
     if cfg.init_from is not None and not info.is_resumed:
         warn_of_seen_images(cfg, load_weights(model, Path(cfg.init_from).expanduser()))
+    if device.fast_conv:
+        speed_up(model)
     model.to(device.torch_device, memory_format=device.memory_format)
-    return Parts(device, model, create(cfg.optimizer, model.parameters()), schedule, source, augment, tracker)
+    return Parts(device, model, build_optimizer(cfg, model), schedule, source, augment, tracker)
+
+
+def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
+    """Build the optimizer, whose weights `optimizer.groups` may give values of their own."""
+    values = OmegaConf.to_container(cfg.optimizer, resolve=True)
+    assert isinstance(values, dict)
+    groups = values.pop("groups", [])
+    optimizer = create(OmegaConf.create(values), parameter_groups(model, groups))
+    assert isinstance(optimizer, Optimizer)
+    return optimizer
 
 
 def warn_of_seen_images(cfg: DictConfig, trained_with: dict[str, Any] | None) -> None:

@@ -50,8 +50,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """Rise linearly for `warmup_epochs`, then fall along half a cosine (Loshchilov & Hutter, arXiv:1608.03983).
+class Falling:
+    """Rise linearly for `warmup_epochs`, then fall to `final_factor` along the curve of a subclass.
 
     The first step of W warm-up steps has the factor 1/W and the last 1. The first step after them has 1, and the
     step after the run's last one would have `final_factor`.
@@ -66,6 +66,10 @@ class Cosine:
         if not 0 <= self.final_factor <= 1:
             raise UserError(f"schedule.final_factor={self.final_factor!r} is not possible: it takes 0 to 1.")
 
+    def curve(self, progress: float) -> float:
+        """Return the height, 1 … 0, at a progress of 0 … 1."""
+        raise NotImplementedError
+
     def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
         """Return the factor; raise `UserError` if the warm-up is longer than the run."""
         warmup_steps = round(self.warmup_epochs * steps_per_epoch)
@@ -79,6 +83,24 @@ class Cosine:
             if step < warmup_steps:
                 return (step + 1) / warmup_steps
             progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)  # 0 … 1
-            return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+            return self.final_factor + (1 - self.final_factor) * self.curve(progress)
 
         return factor
+
+
+@dataclass(frozen=True)
+class Cosine(Falling):
+    """Half a cosine (Loshchilov & Hutter, arXiv:1608.03983)."""
+
+    def curve(self, progress: float) -> float:
+        """Return the height, 1 … 0, at a progress of 0 … 1."""
+        return (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class Linear(Falling):
+    """A straight line."""
+
+    def curve(self, progress: float) -> float:
+        """Return the height, 1 … 0, at a progress of 0 … 1."""
+        return 1 - progress

@@ -19,10 +19,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation(Result):
-    """A result with the classes predicted, (N,), and their softmax probabilities, (N,)."""
+    """A result with the classes predicted, (N,), and their softmax probabilities, (N,).
+
+    `tta_accuracy` is the fraction correct with test-time augmentation, None without.
+    """
 
     predictions: Tensor
     confidences: Tensor
+    tta_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

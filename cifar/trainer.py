@@ -19,8 +19,9 @@ from cifar.checkpoint import load_state
 from cifar.data.loader import Loader
 from cifar.device import Device, explain_out_of_memory
 from cifar.errors import DivergedError
-from cifar.schedules import Schedule
+from cifar.schedules import Factor, Schedule
 from cifar.tallies import Best, Evaluation, Result, Totals, Window
+from cifar.tta import views
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,10 @@ class Trainer:
         self.epochs, self.label_smoothing, self.log_every = epochs, label_smoothing, log_every
         self.accumulate, self.on_nonfinite = accumulate, on_nonfinite
         self.log_metrics, self.between_batches, self.after_epoch = log_metrics, between_batches, after_epoch
-        self.lr_factor = schedule.over(epochs * len(train_loader), len(train_loader))
+        self.lr_factors = [
+            group_factor(schedule, min(epochs, group.get("epochs", epochs)), len(train_loader))
+            for group in optimizer.param_groups
+        ]
         self.base_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
         self.step = self.epoch = self.index = self.num_images = self.num_skipped = 0
         self.train_seconds = self.eval_seconds = 0.0
@@ -107,11 +111,15 @@ class Trainer:
         log.info(f"Accuracy of the model on the validation images: {100 * result.accuracy:.2f} %")
         return {"val/loss": result.loss, "val/accuracy": result.accuracy}
 
-    def test(self, test_loader: Loader) -> Evaluation:
+    def test(self, test_loader: Loader, tta: str = "none") -> Evaluation:
         """Evaluate on the test images: once, when all choices are made."""
-        result = self.evaluate(test_loader)
-        self.log_metrics({"test/loss": result.loss, "test/accuracy": result.accuracy}, self.step, self.epoch)
+        result = self.evaluate(test_loader, tta)
+        metrics = {"test/loss": result.loss, "test/accuracy": result.accuracy}
         log.info(f"Accuracy of the model on the test images: {100 * result.accuracy:.2f} %")
+        if result.tta_accuracy is not None:
+            metrics["test/tta_accuracy"] = result.tta_accuracy
+            log.info(f"… with test-time augmentation ({tta}): {100 * result.tta_accuracy:.2f} %")
+        self.log_metrics(metrics, self.step, self.epoch)
         return result
 
     def train_epoch(self) -> Metrics:
@@ -124,10 +132,7 @@ class Trainer:
             self.window = Window()
         with logging_redirect_tqdm(), progress_bar(batches, title, num_steps, self.index) as bar:
             for inputs, labels in bar:
-                lr = self.set_lr()
-                with explain_out_of_memory("batch_size", len(labels), self.accumulate):
-                    self.window.add(self.train_step(inputs, labels), len(labels))
-                self.step, self.index = self.step + 1, self.index + 1
+                lr = self.take_step(inputs, labels)
                 if self.index % self.log_every == 0 or self.index == num_steps:
                     metrics = self.read_window()
                     self.log_metrics(metrics | {"lr": lr}, self.step, self.epoch + 1)
@@ -135,6 +140,14 @@ class Trainer:
                 self.between_batches()
         self.train_loss = totals.loss
         return {"train/epoch_loss": totals.loss, "train/epoch_accuracy": totals.accuracy}
+
+    def take_step(self, inputs: Tensor, labels: Tensor) -> float:
+        """Set the learning rate, train on a batch, count it, and return the rate."""
+        lr = self.set_lr()
+        with explain_out_of_memory("batch_size", len(labels), self.accumulate):
+            self.window.add(self.train_step(inputs, labels), len(labels))
+        self.step, self.index = self.step + 1, self.index + 1
+        return lr
 
     def train_step(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Take one optimizer step on inputs (B, C, H, W) and labels (B,).
@@ -165,7 +178,7 @@ class Trainer:
 
     def set_lr(self) -> float:
         """Set every group's learning rate for the coming step and return the first."""
-        lrs = [base_lr * self.lr_factor(self.step) for base_lr in self.base_lrs]
+        lrs = [base_lr * factor(self.step) for base_lr, factor in zip(self.base_lrs, self.lr_factors, strict=True)]
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
         return lrs[0]
@@ -203,7 +216,7 @@ class Trainer:
     def raise_diverged(self, step: int, loss: float, norm: float) -> None:
         """Raise `DivergedError` for the `step`-th step, counted from 1."""
         self.has_diverged = True
-        lr = self.base_lrs[0] * self.lr_factor(step - 1)
+        lr = self.base_lrs[0] * self.lr_factors[0](step - 1)
         epoch = (step - 1) // len(self.train_loader) + 1
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
         last = "no loss was finite" if self.last_loss is None else f"the last finite loss was {self.last_loss:.4f}"
@@ -214,15 +227,23 @@ class Trainer:
         )
 
     @torch.inference_mode()
-    def evaluate(self, loader: Loader) -> Evaluation:
-        """Return the plain cross-entropy (no label smoothing) and accuracy over all of the loader's images."""
+    def evaluate(self, loader: Loader, tta: str = "none") -> Evaluation:
+        """Return the plain cross-entropy (no label smoothing) and accuracy over all of the loader's images.
+
+        With test-time augmentation `tta` the accuracy of the averaged logits is there too.
+        """
         start = perf_counter()
         self.model.eval()
         loss = torch.zeros((), device=self.device.torch_device)
         predictions, confidences = [], []
+        num_correct_tta = torch.zeros((), dtype=torch.int64, device=self.device.torch_device)
         for inputs, labels in progress_bar(loader.epoch(0), "Evaluating", len(loader)):
             with explain_out_of_memory("eval_batch_size", len(labels)), self.device.autocast():
-                logits = self.model(inputs)
+                weights, images = zip(*views(inputs, tta), strict=True)
+                outputs = [self.model(image) for image in images]
+            logits = outputs[0]
+            averaged = sum(weight * output.float() for weight, output in zip(weights, outputs, strict=True))
+            num_correct_tta += (averaged.argmax(dim=1) == labels).sum()
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             predictions.append(logits.argmax(dim=1))
             confidences.append(logits.float().softmax(dim=1).amax(dim=1))
@@ -231,7 +252,9 @@ class Trainer:
         correct = int((predicted == loader.labels).sum())  # waits for the device
         self.eval_seconds += perf_counter() - start
         num_images = len(loader.labels)
-        return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu(), torch.cat(confidences).cpu())
+        tta_accuracy = None if tta == "none" else int(num_correct_tta) / num_images
+        confidence = torch.cat(confidences).cpu()
+        return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu(), confidence, tta_accuracy)
 
     def progress(self) -> dict[str, float | None]:
         """Return how far the run came, its seconds and last and best results, for the summary."""
@@ -276,6 +299,13 @@ class Trainer:
         self.best = Best(**state["best"]) if state["best"] is not None and state["step"] else None
         for name in COUNTERS:
             setattr(self, name, state[name])
+
+
+def group_factor(schedule: Schedule, epochs: float, steps_per_epoch: int) -> Factor:
+    """Return the factor on the learning rate of weights that are trained for `epochs`, after which it is 0."""
+    num_steps = round(epochs * steps_per_epoch)
+    factor = schedule.over(num_steps, steps_per_epoch)
+    return lambda step: factor(step) if step < num_steps else 0.0
 
 
 def progress_bar(batches: Iterable[Batch], title: str, num_batches: int, num_done: int = 0) -> "tqdm[Batch]":

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from cifar.data.augment import CropFlip, Unchanged
+from cifar.data.augment import CropFlip, TranslateAltflip, Unchanged
 from cifar.errors import UserError
 
 
@@ -55,7 +55,7 @@ def test_distribution_is_torchvisions() -> None:
     theirs = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()])
     batch = coordinates().expand(num_images, 3, 32, 32)
     augment = CropFlip(padding=4)
-    ours = augment.apply(batch, augment.draw(num_images, torch.Generator().manual_seed(0)))
+    ours = augment.apply(batch, augment.draw(torch.arange(num_images), torch.Generator().manual_seed(0)))
     reference = torch.stack([theirs(coordinates()) for _ in range(num_images)])
     for observed in (frequencies(ours), frequencies(reference)):
         chi_square = num_images * ((observed - 1 / 162) ** 2 * 162).sum().item()
@@ -63,21 +63,23 @@ def test_distribution_is_torchvisions() -> None:
 
 
 def test_images_of_a_batch_have_choices_of_their_own() -> None:
-    choices = CropFlip(padding=4).draw(50_000, torch.Generator().manual_seed(1)).double()
+    choices = CropFlip(padding=4).draw(torch.arange(50_000), torch.Generator().manual_seed(1)).double()
     correlation = torch.corrcoef(torch.cat([choices[:-1], choices[1:]], dim=1).T)  # with the next image as well
     assert (correlation - torch.eye(6)).abs().max() < 0.03
-    assert not torch.equal(choices[:100], CropFlip(padding=4).draw(100, torch.Generator().manual_seed(2)).double())
+    assert not torch.equal(
+        choices[:100], CropFlip(padding=4).draw(torch.arange(100), torch.Generator().manual_seed(2)).double()
+    )
 
 
 def test_without_flip_nothing_is_flipped() -> None:
-    choices = CropFlip(padding=4, flip=False).draw(1000, torch.Generator().manual_seed(0))
+    choices = CropFlip(padding=4, flip=False).draw(torch.arange(1000), torch.Generator().manual_seed(0))
     assert choices[:, 2].sum() == 0
     assert choices[:, :2].unique().tolist() == list(range(9))
 
 
 def test_unchanged_returns_the_images() -> None:
     images = noise(3)
-    choices = Unchanged().draw(3, torch.Generator())
+    choices = Unchanged().draw(torch.arange(3), torch.Generator())
     assert choices.shape == (3, 0)
     assert Unchanged().apply(images, choices) is images
 
@@ -85,3 +87,52 @@ def test_unchanged_returns_the_images() -> None:
 def test_a_negative_padding_is_refused() -> None:
     with pytest.raises(UserError, match=r"augment\.padding=-1 "):
         CropFlip(padding=-1)
+
+
+def test_every_shift_is_torchvisions_reflected_crop() -> None:
+    places = range(-2, 3)
+    choices = torch.tensor([[down, right, flip, 0, 0] for down in places for right in places for flip in (0, 1)])
+    images = noise(len(choices))
+    augmented = TranslateAltflip(shift=2).apply(images, choices)
+    for image, result, (down, right, flip, *_) in zip(images, augmented, choices.tolist(), strict=True):
+        padded = functional.pad(functional.hflip(image) if flip else image, [2], padding_mode="reflect")
+        left = 2 + right if flip else 2 - right
+        assert torch.equal(result, functional.crop(padded, 2 - down, left, 32, 32))
+
+
+def test_every_image_is_flipped_in_every_other_epoch_and_half_of_them_in_each() -> None:
+    augment, order = TranslateAltflip(), torch.randperm(1000, generator=torch.Generator().manual_seed(3))
+    flips = []
+    for epoch in range(4):
+        drawn = torch.empty(1000, dtype=torch.int64)
+        drawn[order] = augment.draw(order, torch.Generator().manual_seed(epoch), epoch, seed=7)[:, 2]
+        flips.append(drawn)
+    assert torch.equal(flips[0], flips[2])
+    assert torch.equal(flips[1], 1 - flips[0])
+    assert torch.equal(flips[1], flips[3])
+    assert 400 < int(flips[0].sum()) < 600
+    other = augment.draw(torch.arange(1000), torch.Generator(), 0, seed=8)[:, 2]
+    assert not torch.equal(other, flips[0])
+
+
+def test_shifts_are_even_and_a_cut_is_a_square_of_the_images_mean() -> None:
+    augment = TranslateAltflip(shift=2, cutout=6)
+    choices = augment.draw(torch.arange(10_000), torch.Generator().manual_seed(0))
+    for column in (0, 1):
+        counts = torch.bincount(choices[:, column] + 2, minlength=5)
+        assert counts.min() > 1800
+        assert counts.max() < 2200
+    images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    images[:, :, ::2] = 200  # a mean of 100, which no pixel has
+    choices = torch.tensor([[0, 0, 0, 10, 20], [0, 0, 1, 16, 16], [0, 0, 0, 32 * 5 + 8, 9], [0, 0, 0, 0, 31]])
+    cut = augment.apply(images, choices) == 100
+    assert cut[0, 0].nonzero().amin(0).tolist() == [7, 17]
+    assert cut[0, 0].nonzero().amax(0).tolist() == [12, 22]
+    assert [int(part.sum()) for part in cut[:, 0]] == [36, 36, 36, 9]
+    assert torch.equal(cut[:, 0], cut[:, 2])
+
+
+@pytest.mark.parametrize("value", [{"shift": -1}, {"cutout": -1}])
+def test_impossible_shifts_and_cuts_are_refused(value: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="it takes 0 or more pixels"):
+        TranslateAltflip(**value)

@@ -9,15 +9,18 @@ from tests.conftest import ROOT
 
 # A module may import from the layers before its own.
 LAYERS = [
-    {"errors", "predictions", "signals", "statistics", "tallies"},
+    {"errors", "predictions", "signals", "statistics", "tallies", "tta"},
     {
         "models.resnet",
+        "models.speednet",
         "models.vgg",
         "data.augment",
         "data.splits",
         "data.sources",
         "schedules",
         "device",
+        "fast_conv",
+        "optimizers",
         "ranges",
         "run_folder",
     },
@@ -32,10 +35,22 @@ LAYERS = [
     {"report"},
     {"jobs"},
     {"cli", "search"},
-    {"tune"},
+    {"bench", "tune"},
 ]
 ALLOWED_BESIDE = {("data.sources", "data.splits")}  # within a layer
-MAY_IMPORT_HYDRA = {"config", "sweep", "experiment", "resume", "results", "jobs", "cli", "ranges", "search", "tune"}
+MAY_IMPORT_HYDRA = {
+    "config",
+    "sweep",
+    "experiment",
+    "resume",
+    "results",
+    "jobs",
+    "cli",
+    "ranges",
+    "search",
+    "tune",
+    "bench",
+}
 PACKAGE = ROOT / "cifar"
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

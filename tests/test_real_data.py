@@ -1,5 +1,6 @@
 """Both models on real batches, the constants, and a hand-written loop as the reference for the framework's."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torchvision import datasets, transforms
 
 from cifar.data.sources import CIFAR10
 from cifar.experiment import build_loaders, build_parts, build_trainer
+from cifar.fast_conv import speed_up
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
 from cifar.tracking import RunInfo
@@ -89,8 +91,9 @@ def test_twenty_steps_equal_a_hand_written_loop(
     make_optimizer: Callable[..., optim.Optimizer],
 ) -> None:
     cfg = compose(
-        f"experiment={experiment}", "augment=none", "data.shuffle=false", f"data.root={cifar10_root}", "device=cpu",
-        "data.limit=400", "batch_size=20", "log_every=1", "tracker=none", "epochs=1", *overrides,
+        f"experiment={experiment}", "augment=none", "data.shuffle=false", f"data.root={cifar10_root}", "device=plain",
+        "optimizer.fused=false", "data.limit=400", "batch_size=20",
+        "log_every=1", "tracker=none", "epochs=1", *overrides,
     )  # fmt: skip
     expected = plain_losses(cifar10_root, build, make_optimizer, num_steps=20)
     parts = build_parts(cfg, RunInfo("run", None, {}))
@@ -98,3 +101,28 @@ def test_twenty_steps_equal_a_hand_written_loop(
     losses = [line["train/loss"] for line in read_metrics(tmp_path) if "train/loss" in line]
     assert len(losses) == 20
     assert losses == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("build", [resnet50, vgg16])
+def test_fast_convolutions_give_the_same_losses_and_gradients(
+    cifar10_root: str, build: Callable[[], nn.Module]
+) -> None:
+    """Five real batches at fixed weights: losses within 1e-4, gradients as close to float64 as the plain model's."""
+    images = CIFAR10(cifar10_root, []).load()
+    inputs = images.train_images[:250].float().div(255).sub(0.45).div(0.25).view(5, 50, 3, 32, 32)
+    labels = images.train_labels[:250].view(5, 50)
+    torch.manual_seed(0)
+    plain = build().eval()  # without dropout, and with batch norm as it is
+    fast, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
+    speed_up(fast)
+    fast.to(memory_format=torch.channels_last)
+    errors: dict[str, list[float]] = {"plain": [], "fast": []}
+    for batch, targets in zip(inputs, labels, strict=True):
+        loss = F.cross_entropy(exact(batch.double()), targets)
+        expected = torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, [*exact.parameters()])])
+        for name, model in (("plain", plain), ("fast", fast)):
+            own_loss = F.cross_entropy(model(batch.to(memory_format=torch.channels_last)), targets)
+            grads = torch.cat([grad.flatten() for grad in torch.autograd.grad(own_loss, [*model.parameters()])])
+            errors[name].append(float((grads - expected).norm() / expected.norm()))
+            assert own_loss.item() == pytest.approx(loss.item(), abs=1e-4)
+    assert max(errors["fast"]) < 5 * max(errors["plain"])

@@ -20,7 +20,7 @@ from cifar.tallies import Window
 from cifar.trainer import Metrics, Trainer
 from tests.tiny_model import tiny
 
-CPU = set_up_device("cpu", "fp32", channels_last=False, compile=False, threads=None)
+CPU = set_up_device("cpu", "fp32", channels_last=False, fast_conv=False, compile=False, threads=None)
 
 
 def make_loader(num_images: int = 100, batch_size: int = 10, **options: Any) -> Loader:

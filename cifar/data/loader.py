@@ -45,12 +45,16 @@ class Loader:
         num_images, device = len(self.images), self.images.device
         generator = torch.Generator().manual_seed(derive_seed(self.seed, number))
         order = torch.randperm(num_images, generator=generator) if self.shuffle else torch.arange(num_images)
-        choices = self.augment.draw(num_images, generator).to(device)
+        choices = self.augment.draw(order, generator, number, self.seed).to(device)
         order = order.to(device)
         for first in range(start * self.batch_size, num_images, self.batch_size):
             batch = slice(first, first + self.batch_size)
             images = self.augment.apply(self.images[order[batch]], choices[batch])
             yield self.normalise(images), self.labels[order[batch]]
+
+    def first_inputs(self, num_images: int = 5000) -> Tensor:
+        """Return the first images (N, C, H, W), normalised and not augmented."""
+        return self.normalise(self.images[:num_images])
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (images / 255 - mean) / std, rounded as torchvision's ToTensor and Normalize round it."""

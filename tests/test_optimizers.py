@@ -1,0 +1,115 @@
+"""Muon against the exact polar factor and torch's SGD, and parameter groups from the configuration."""
+
+import pytest
+import torch
+from torch import Tensor, nn, optim
+
+from cifar.errors import UserError
+from cifar.optimizers import Muon, orthogonalise, parameter_groups
+from tests.tiny_model import tiny
+
+
+def polar(matrices: Tensor) -> Tensor:
+    """Return U Vᵀ of every matrix."""
+    left, _, right = torch.linalg.svd(matrices.double(), full_matrices=False)
+    factor: Tensor = left @ right
+    return factor
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 24, 24)])
+def test_orthogonalise_comes_close_to_the_polar_factor(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    result = orthogonalise(matrices, iterations=5)
+    singular = torch.linalg.svdvals(result)
+    assert float(singular.min()) > 0.6
+    assert float(singular.max()) < 1.3
+    cosine = (result * polar(matrices)).sum((1, 2)) / (result.norm(dim=(1, 2)) * polar(matrices).norm(dim=(1, 2)))
+    assert float(cosine.min()) > 0.98
+    for one, matrix in zip(result, matrices, strict=True):  # a batch is no more than its matrices
+        torch.testing.assert_close(one[None], orthogonalise(matrix[None], iterations=5), rtol=1e-4, atol=1e-5)
+
+
+def test_the_iteration_is_the_polynomial_of_the_singular_values() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(1, 6, 9, dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / matrix.norm()
+    for _ in range(3):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    expected = left @ torch.diag_embed(values) @ right
+    torch.testing.assert_close(orthogonalise(matrix, iterations=3), expected, rtol=1e-6, atol=1e-6)
+
+
+def take_steps(model: nn.Module, optimizer: optim.Optimizer, num_steps: int = 3) -> list[Tensor]:
+    torch.manual_seed(0)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        model(torch.randn(4, 3, 32, 32)).square().sum().backward()
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_what_is_no_filter_is_trained_by_sgd() -> None:
+    models = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        models.append(tiny().eval())
+    rest = [[weight for weight in model.parameters() if weight.ndim != 4] for model in models]
+    values = {"lr": 0.05, "momentum": 0.8, "weight_decay": 0.01}
+    ours = take_steps(models[0], Muon(rest[0], lr=1.0, others=values))
+    theirs = take_steps(models[1], optim.SGD(rest[1], lr=0.05, momentum=0.8, weight_decay=0.01, nesterov=True))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_filters_step_is_the_orthogonalised_nesterov_momentum() -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(8, 3, 2, 2))
+    optimizer = Muon([weight], lr=0.1, momentum=0.5, iterations=4)
+    buffer = torch.zeros_like(weight)
+    for _ in range(3):
+        before, grad = weight.detach().clone(), torch.randn_like(weight)
+        weight.grad = grad.clone()
+        optimizer.step()
+        buffer = 0.5 * buffer + grad
+        update = orthogonalise((grad + 0.5 * buffer).view(1, 8, 12), iterations=4).view_as(weight)
+        torch.testing.assert_close(weight.detach(), before - 0.1 * update)
+
+
+def test_normalised_filters_have_the_norm_of_airbench_before_the_step() -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(8, 3, 2, 2))
+    weight.grad = torch.randn_like(weight)
+    before = weight.detach() * 8**0.5 / weight.detach().norm()
+    update = orthogonalise((1.5 * weight.grad).view(1, 8, 12), iterations=3).view_as(weight)
+    Muon([weight], lr=0.1, momentum=0.5, normalise=True).step()
+    torch.testing.assert_close(weight.detach(), before - 0.1 * update)
+
+
+def test_a_tall_matrix_takes_larger_steps() -> None:
+    weight = nn.Parameter(torch.zeros(32, 2, 2, 2))
+    weight.grad = torch.randn_like(weight)
+    Muon([weight], lr=1.0, momentum=0.0).step()
+    expected = 2 * orthogonalise(weight.grad.view(1, 32, 8), iterations=3).view_as(weight)
+    torch.testing.assert_close(weight.detach(), -expected)
+
+
+@pytest.mark.parametrize("value", [{"lr": 0.0}, {"lr": 1.0, "momentum": 1.0}, {"lr": 1.0, "iterations": 0}])
+def test_impossible_values_are_refused(value: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="is not possible for Muon"):
+        Muon([nn.Parameter(torch.zeros(1))], **value)  # type: ignore[arg-type]
+
+
+def test_groups_are_chosen_by_name_the_first_match_counts() -> None:
+    model = tiny()
+    dict(model.named_parameters())["0.weight"].requires_grad_(False)
+    rest, biases, head = parameter_groups(model, [{"names": r".*\.bias", "lr": 0.5}, {"names": r"6\..*", "epochs": 2}])
+    named = dict(model.named_parameters())
+    assert [id(weight) for weight in rest["params"]] == [id(named["1.weight"])]
+    assert [id(weight) for weight in biases["params"]] == [id(named[name]) for name in ("0.bias", "1.bias", "6.bias")]
+    assert [id(weight) for weight in head["params"]] == [id(named["6.weight"])]
+    assert (biases["lr"], head["epochs"]) == (0.5, 2)
+    learnt = [id(weight) for name, weight in named.items() if name != "0.weight"]
+    assert [id(weight) for weight in parameter_groups(model, [])] == learnt
+    with pytest.raises(UserError, match=r"names='nothing' matches no weight"):
+        parameter_groups(model, [{"names": "nothing"}])
