@@ -1,10 +1,11 @@
 # make demo    install and run the whole path on real images, without a download of data
 # make test    install, then lint, types and tests (CIFAR10_ROOT=... adds the tests on the real CIFAR-10)
 # make slow    the tests that take longer
+# make bench   the comparison of speed that stands in the README
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint slow install constraints clean
+.PHONY: demo test lint slow bench install constraints clean
 
 demo: install
 	$(BIN)/python run.py experiment=demo
@@ -14,6 +15,9 @@ test: lint
 
 slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+bench: install
+	$(BIN)/python -m cifar.bench --model resnet50 vgg16 --steps 10 --rounds 7 --json outputs/bench.json
 
 lint: install
 	$(BIN)/ruff check .

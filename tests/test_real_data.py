@@ -17,8 +17,9 @@ from cifar.fast_conv import speed_up
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
 from cifar.tracking import RunInfo
-from tests.conftest import Compose, read_metrics
+from tests.conftest import QUIET, Command, Compose, read_metrics, read_summary
 
+QUIET_ON_CIFAR10 = [word for word in QUIET if not word.startswith("data")] + ["data.limit=100", "data.test_limit=50"]
 REPORT_MEAN, REPORT_STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
 
 
@@ -126,3 +127,16 @@ def test_fast_convolutions_give_the_same_losses_and_gradients(
             errors[name].append(float((grads - expected).norm() / expected.norm()))
             assert own_loss.item() == pytest.approx(loss.item(), abs=1e-4)
     assert max(errors["fast"]) < 5 * max(errors["plain"])
+
+
+def test_a_sweeps_jobs_share_the_images_and_nothing_else(cifar10_root: str, tmp_path: Path, command: Command) -> None:
+    words = [*QUIET_ON_CIFAR10, f"data.root={cifar10_root}"]
+    swept = command("-m", *words, "lr=0.1,0.01", "hydra.sweep.dir=swept")
+    alone = command(*words, "lr=0.01", "hydra.run.dir=alone")
+    assert (swept.returncode, alone.returncode) == (0, 0)
+    names = ("test_loss", "train_loss", "config_hash")
+    summaries = [read_summary(tmp_path / folder) for folder in ("swept/1", "alone")]
+    assert [summaries[0][name] for name in names] == [summaries[1][name] for name in names]
+    assert summaries[0]["setup_seconds"] < read_summary(tmp_path / "swept/0")["setup_seconds"]
+    images = CIFAR10(cifar10_root, []).load()
+    assert CIFAR10(cifar10_root, []).load() is images
