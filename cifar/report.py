@@ -79,7 +79,7 @@ def columns(results: Results) -> list[Column]:
         *[Column(key, [show(value) for value in values], values) for key, values in swept(results)],
         Column("seeds", [*map(str, counts)], counts),
     ]
-    for title, name in [*([("validation", "val_accuracy")] if results.has_val else []), ("test", "test_accuracy")]:
+    for name, title in results.accuracies.items():
         texts = [percent_with_interval(point.interval(name)) for point in points]
         table.append(Column(title, texts, [point.mean(name) for point in points]))
     statuses = [point.status_text for point in points]
@@ -220,14 +220,15 @@ def constants(results: Results) -> str:
 def points_csv(results: Results) -> str:
     """Return report.csv: a row per point, accuracies as fractions with the halves of their intervals."""
     header = ["rank", *results.keys, "seeds"]
-    for name in ("val_accuracy", "test_accuracy"):
+    names = [*dict.fromkeys(["val_accuracy", "test_accuracy", *results.accuracies])]
+    for name in names:
         header += [f"{name}_mean", f"{name}_ci95_half"]
     rows: list[list[Any]] = [
         [*header, "train_loss_mean", "train_seconds_mean", "eval_seconds_mean", "images_per_second_mean", *STATUSES]
     ]
     for rank, point in enumerate(results.points, start=1):
         row: list[Any] = [rank, *point.values.values(), len(point.seeds)]
-        for name in ("val_accuracy", "test_accuracy"):
+        for name in names:
             found = point.interval(name)
             row += [found.mean, found.half] if found else [None, None]
         row += [point.mean(name) for name in ("train_loss", "train_seconds", "eval_seconds", "images_per_second")]
@@ -238,7 +239,8 @@ def points_csv(results: Results) -> str:
 def runs_csv(results: Results, output: Path) -> str:
     """Return runs.csv: a row per run, in the points' order."""
     names = (
-        "val_accuracy", "val_loss", "best_val_accuracy", "best_val_epoch", "test_accuracy", "test_loss", "train_loss",
+        "val_accuracy", "val_loss", "best_val_accuracy", "best_val_epoch", "test_accuracy", "test_tta_accuracy",
+        "test_loss", "train_loss",
         "epochs", "steps", "train_seconds", "eval_seconds", "images_per_second",
     )  # fmt: skip
     rows: list[list[Any]] = [["folder", *results.keys, "seed", "status", *names, "config_hash", "error", "command"]]

@@ -143,6 +143,13 @@ class Results:
         """Return whether the runs held validation images out to choose by."""
         return any(run.figure("val_accuracy") is not None for run in self.runs)
 
+    @cached_property
+    def accuracies(self) -> dict[str, str]:
+        """The accuracies that are shown, by their names in the summaries; TTA is test-time augmentation."""
+        shown = {"val_accuracy": "validation"} if self.has_val else {}
+        has_tta = any(run.figure("test_tta_accuracy") is not None for run in self.runs)
+        return shown | {"test_accuracy": "test"} | ({"test_tta_accuracy": "test with TTA"} if has_tta else {})
+
     @property
     def score_key(self) -> str:
         """The number of the summary that ranks: by validation, and without it by test accuracy."""

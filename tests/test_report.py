@@ -42,6 +42,18 @@ def test_the_table_to_the_digit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert lines[-1].endswith("report.md (and report.html, report.csv, runs.csv, figures)")
 
 
+def test_the_accuracy_with_test_time_augmentation_stands_beside_the_plain_one(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate([0.58, 0.62]):
+        write_run(tmp_path / str(seed), 0.1, seed, seed, test_accuracy=accuracy - 0.05, test_tta_accuracy=accuracy)
+    report([tmp_path], tmp_path)
+    heading, row = table((tmp_path / "report.md").read_text())
+    half = 100 * stats.t.ppf(0.975, 1) * 0.02
+    assert row[heading.index("test with TTA")] == f"60.00 ± {half:.2f} %"
+    assert row[heading.index("test")] == f"55.00 ± {half:.2f} %"
+    (point,) = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
+    assert float(point["test_tta_accuracy_mean"]) == pytest.approx(0.6)
+
+
 def test_the_verdict_names_the_test_and_the_seeds_that_would_do(tmp_path: Path) -> None:
     write_sweep(tmp_path, RATES)
     sentences = verdict(read_results([tmp_path]))
