@@ -27,10 +27,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from cifar import cli
+from cifar.building import build_loaders, build_parts, create
 from cifar.config import check
 from cifar.data.sources import Images
 from cifar.device import set_up_device
-from cifar.experiment import build_loaders, build_parts, build_trainer, create
+from cifar.experiment import build_trainer
 from cifar.run_folder import git_commit, library_versions, write_json
 from cifar.search import compose_trial
 from cifar.tracking import RunInfo

@@ -196,7 +196,7 @@ def with_overrides(stored: DictConfig, composed: DictConfig, given: list[str]) -
 
 def refuse_other_numbers(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     """Raise `UserError` for the first key whose value would have given other numbers than those so far."""
-    from cifar.experiment import create
+    from cifar.building import create
 
     for key, (old, new) in number_changes(checkpoint["config"], resolve(cfg)).items():
         reason, kind = "it would have given other numbers so far", UserError

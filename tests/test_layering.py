@@ -28,6 +28,7 @@ LAYERS = [
     {"trainer", "wandb_tracker"},
     {"config", "workspace"},
     {"tensorboard_tracker"},
+    {"building"},
     {"experiment"},
     {"resume", "results"},
     {"figures"},
@@ -50,6 +51,7 @@ MAY_IMPORT_HYDRA = {
     "search",
     "tune",
     "bench",
+    "building",
 }
 PACKAGE = ROOT / "cifar"
 MODULES = {

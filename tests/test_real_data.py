@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
+from cifar.building import build_loaders, build_parts
 from cifar.data.sources import CIFAR10
-from cifar.experiment import build_loaders, build_parts, build_trainer
+from cifar.experiment import build_trainer
 from cifar.fast_conv import speed_up
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
