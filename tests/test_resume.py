@@ -116,7 +116,7 @@ def test_a_run_cut_many_times_equals_the_uncut_one_with_every_optimizer_and_sche
     assert run_with_cuts(monkeypatch, cfg, tmp_path / "uncut", iter([])) == 0
     numbers = random.Random(f"{optimizer} {schedule}")
     cuts = (numbers.randint(1, 5) for _ in range(12))
-    assert run_with_cuts(monkeypatch, cfg, tmp_path / "cut", cuts) >= 6
+    assert run_with_cuts(monkeypatch, cfg, tmp_path / "cut", cuts) >= 4  # 25 places, at most 5 apart
     assert_identical(results(tmp_path / "uncut"), results(tmp_path / "cut"))
 
 
