@@ -56,12 +56,14 @@ class Muon(Optimizer):
         normalise: bool = False,
         others: dict[str, float] | None = None,
     ) -> None:
-        for name, value, is_good in [
-            ("lr", lr, lr > 0), ("momentum", momentum, 0 <= momentum < 1), ("iterations", iterations, iterations >= 1),
-            ("weight_decay", weight_decay, weight_decay >= 0),
-        ]:  # fmt: skip
+        for name, value, allowed, is_good in [
+            ("lr", lr, "a positive number", lr > 0),
+            ("momentum", momentum, "0 to less than 1", 0 <= momentum < 1),
+            ("weight_decay", weight_decay, "0 or more", weight_decay >= 0),
+            ("iterations", iterations, "1 or more", iterations >= 1),
+        ]:
             if not is_good:
-                raise UserError(f"optimizer.{name}={value} is not possible for Muon.")
+                raise UserError(f"optimizer.{name}={value} is not possible: it takes {allowed}.")
         weights = list(params)
         groups = weights if weights and isinstance(weights[0], dict) else [{"params": weights}]
         split = []

@@ -96,7 +96,7 @@ def test_a_tall_matrix_takes_larger_steps() -> None:
 
 @pytest.mark.parametrize("value", [{"lr": 0.0}, {"lr": 1.0, "momentum": 1.0}, {"lr": 1.0, "iterations": 0}])
 def test_impossible_values_are_refused(value: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="is not possible for Muon"):
+    with pytest.raises(UserError, match="is not possible: it takes"):
         Muon([nn.Parameter(torch.zeros(1))], **value)  # type: ignore[arg-type]
 
 
