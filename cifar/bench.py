@@ -30,7 +30,7 @@ from cifar import cli
 from cifar.building import build_loaders, build_parts, create
 from cifar.config import check
 from cifar.data.sources import Images
-from cifar.device import set_up_device
+from cifar.device import Device, set_up_device
 from cifar.experiment import build_trainer
 from cifar.run_folder import git_commit, library_versions, write_json
 from cifar.search import compose_trial
@@ -87,7 +87,8 @@ class Pictures(Dataset[tuple[Any, int]]):
 
 def plain_loop(cfg: DictConfig) -> Contestant:
     """Return the loop that everybody writes, on the device of the configuration."""
-    device = set_up_device(**cfg.device).torch_device
+    arithmetic = set_up_device(**cfg.device)
+    device = arithmetic.torch_device
     steps = [transforms.ToTensor(), transforms.Normalize(list(cfg.data.mean), list(cfg.data.std))]
     augment = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
     pictures = Pictures(create(cfg.data.source).load(), transforms.Compose([*augment, *steps]))
@@ -108,7 +109,7 @@ def plain_loop(cfg: DictConfig) -> Contestant:
         loss.backward()
         optimizer.step()
 
-    return Contestant(batches(), step, waiter(device))
+    return Contestant(batches(), step, arithmetic.wait)
 
 
 def our_loop(cfg: DictConfig) -> Contestant:
@@ -132,11 +133,6 @@ def our_loop(cfg: DictConfig) -> Contestant:
     return Contestant(batches(), trainer.take_step, wait)
 
 
-def waiter(device: torch.device) -> Callable[[], object]:
-    """Return what waits until the device has done all its work."""
-    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
-
-
 LOOPS: dict[str, Callable[[DictConfig], Contestant]] = {PLAIN: plain_loop, OURS: our_loop}
 
 
@@ -157,14 +153,14 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.apply(function, arguments)
 
 
-def matmul_rate(device: torch.device) -> float:
+def matmul_rate(device: Device) -> float:
     """Return the floating-point operations per second of a large float32 matrix product, the best of several."""
-    left, right = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE, device=device)
+    left, right = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE, device=device.torch_device)
     seconds = []
     for _ in range(MATMUL_REPEATS):
         start = perf_counter()
         left @ right
-        waiter(device)()
+        device.wait()
         seconds.append(perf_counter() - start)
     return 2 * MATMUL_SIZE**3 / min(seconds)
 
@@ -188,7 +184,7 @@ def compare(words: list[str], num_rounds: int, num_steps: int) -> dict[str, Any]
         contestant.take_turn(WARM_UP_STEPS)
     rates, rounds = [], []
     for number in range(num_rounds):
-        rates.append(matmul_rate(device.torch_device))
+        rates.append(matmul_rate(device))
         order = [*LOOPS][:: 1 if number % 2 == 0 else -1]
         rounds.append({name: contestants[name].take_turn(num_steps) for name in order})
     flops = step_flops(create(cfg.model), cfg.batch_size, device.torch_device)

@@ -3,6 +3,7 @@
 The configuration stops here and in experiment.py: the modules below get plain arguments.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from cifar.checkpoint import load_weights
+from cifar.config import resolve
 from cifar.data.augment import Augment
 from cifar.data.loader import Loader
 from cifar.data.sources import Source
@@ -26,6 +28,7 @@ from cifar.errors import UserError
 from cifar.fast_conv import speed_up
 from cifar.optimizers import parameter_groups
 from cifar.schedules import Schedule
+from cifar.step import TrainingStep, build_step
 from cifar.tracking import NoTracker, RunInfo
 
 log = logging.getLogger(__name__)
@@ -35,13 +38,22 @@ log = logging.getLogger(__name__)
 class Parts:
     """Everything that is built before data is read, so that a mistake shows at once."""
 
-    device: Device
-    model: nn.Module
-    optimizer: Optimizer
+    train_step: TrainingStep
+    step_key: str  # what compiled code depends on
     schedule: Schedule
     source: Source
     augment: Augment
     tracker: NoTracker
+
+    @property
+    def device(self) -> Device:
+        """Return where all is computed."""
+        return self.train_step.device
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the model that is trained."""
+        return self.train_step.model
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,22 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     if device.fast_conv:
         speed_up(model)
     model.to(device.torch_device, memory_format=device.memory_format)
-    return Parts(device, model, build_optimizer(cfg, model), schedule, source, augment, tracker)
+    options = {key: cfg[key] for key in ("label_smoothing", "accumulate", "on_nonfinite")}
+    key = step_key(resolve(cfg), options)
+    optimizer = build_optimizer(cfg, model)
+    train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, **options)
+    return Parts(train_step, key, schedule, source, augment, tracker)
+
+
+def step_key(config: dict[str, Any], options: dict[str, Any]) -> str:
+    """Return text that is equal for runs whose steps have the same compiled code: learning rates don't matter."""
+
+    def without_lr(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: without_lr(value) for key, value in node.items() if key != "lr"}
+        return [without_lr(value) for value in node] if isinstance(node, list) else node
+
+    return json.dumps([without_lr(config[key]) for key in ("model", "optimizer", "device")] + [options], sort_keys=True)
 
 
 def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:

@@ -18,7 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cifar.errors import UserError
 
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 VIEWS = ("none", "mirror", "mirror_translate")
 REACTIONS = ("stop", "skip")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -54,6 +54,8 @@ class Device:
     channels_last: bool | None = MISSING
     fast_conv: bool | None = MISSING
     compile: bool = MISSING
+    graph: bool = MISSING
+    deterministic: bool = MISSING
     threads: int | None = MISSING
 
 

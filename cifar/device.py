@@ -1,19 +1,22 @@
 """Choose the device and how it computes: `python run.py device=cuda device.precision=fp32 device.threads=8`."""
 
 import ctypes
+import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cifar.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+FP16_LOSS_SCALE = 2.0**12
 DEFAULT_THREADS = torch.get_num_threads()  # before any run changed it
 
 
@@ -22,10 +25,11 @@ class Device:
     """A torch device with the arithmetic that a run uses on it."""
 
     torch_device: torch.device
-    precision: str  # fp32 or bf16
-    channels_last: bool
-    fast_conv: bool
-    compile: bool
+    precision: str  # fp32, bf16 or fp16
+    channels_last: bool = False
+    fast_conv: bool = False
+    compile: bool = False
+    graph: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -34,7 +38,50 @@ class Device:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context for the forward pass."""
-        return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.torch_device.type, dtype, enabled=self.precision != "fp32")
+
+    @property
+    def loss_scale(self) -> float:
+        """Return the factor on the loss that keeps small gradients above fp16's smallest number."""
+        return FP16_LOSS_SCALE if self.precision == "fp16" else 1.0
+
+    @property
+    def needs_warm_up(self) -> bool:
+        """Return whether the first step does what later ones need not: compile, record, choose convolutions."""
+        return self.compile or self.torch_device.type == "cuda"
+
+    def wait(self) -> None:
+        """Wait until the device has done all its work."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self.torch_device.type == "mps":
+            torch.mps.synchronize()
+
+    @contextmanager
+    def side_stream(self) -> Iterator[None]:
+        """Let a GPU work on a stream of its own, as it must before a recording."""
+        if self.torch_device.type != "cuda":
+            yield
+            return
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            yield
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        """Return where the result of `work` appears and what does the work: a CUDA graph's replay.
+
+        A processor, which has no graphs, calls `work` itself.
+        """
+        if self.torch_device.type != "cuda":
+            result = work()
+            return result, lambda: result.copy_(work())
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = work()
+        return result, graph.replay
 
     def random_state(self) -> dict[str, Any]:
         """Return the state of torch's generators: the CPU's, those of all CUDA devices, and that of this MPS device."""
@@ -67,12 +114,19 @@ def set_up_device(
     fast_conv: bool | None,
     compile: bool,
     threads: int | None,
+    graph: bool = False,
+    deterministic: bool = False,
 ) -> Device:
-    """Return the device called `name`, and set the number of CPU threads for the whole process.
+    """Return the device called `name`, and set for the whole process what is not a tensor's own affair.
 
-    "auto" and None take the choice described in conf/device/auto.yaml; `fast_conv` matters on a
-    CPU only. Raises `UserError` if there is no such device.
+    That is the number of CPU threads and whether kernels have to be deterministic. "auto" and None take the choice
+    described in conf/device/auto.yaml; `fast_conv` matters on a CPU only, `graph` needs CUDA. Raises `UserError` if
+    there is no such device.
     """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product on a GPU
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic
     torch.set_num_threads(threads or DEFAULT_THREADS)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -82,6 +136,8 @@ def set_up_device(
         raise UserError(
             f"device={name} is not possible: torch {torch.__version__} finds none here. There is: auto, {others}."
         )
+    if graph and name != "cuda":
+        raise UserError(f"device.graph=true is not possible on {name}: CUDA graphs need device=cuda.")
     if name == "cpu":
         keep_memory()
     return Device(
@@ -90,6 +146,7 @@ def set_up_device(
         channels_last=name in ("cpu", "cuda") if channels_last is None else channels_last,
         fast_conv=name == "cpu" and fast_conv is not False,
         compile=compile,
+        graph=graph,
     )
 
 

@@ -8,17 +8,21 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from torch import nn
 
 from cifar import signals
 from cifar.building import Loaders, Parts, build_loaders, build_parts, create
-from cifar.checkpoint import Checkpoints
 from cifar.config import check, config_hash, flatten, point_hash, resolve
+from cifar.data.loader import Loader
 from cifar.errors import DivergedError, UserError, describe_end
+from cifar.keeper import Keeper
 from cifar.predictions import Predictions
 from cifar.run_folder import git_commit, library_versions, score, write_json
-from cifar.tracking import Guard, MetricsFile, RunInfo
-from cifar.trainer import Metrics, Trainer
+from cifar.step import keep
+from cifar.tallies import Evaluation
+from cifar.tracking import Guard, RunInfo
+from cifar.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -85,15 +89,9 @@ def train_and_test(
         "num_parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
     }
     loaders = build_loaders(cfg, parts)
-    fit_to = getattr(parts.model, "fit_to", None)  # of models whose first weights depend on the data
-    if fit_to is not None and not info.is_resumed and cfg.init_from is None:
-        fit_to(loaders.train.first_inputs())
-    num_train, num_val = len(loaders.train.labels), len(loaders.val.labels) if loaders.val else 0
-    log.info(
-        f"{cfg.model._target_.rpartition('.')[2]} with {summary['num_parameters']:,} parameters on "
-        f"{parts.device.describe()}; {num_train:,} training, {num_val:,} validation and "
-        f"{len(loaders.test.labels):,} test images"
-    )
+    if not info.is_resumed and cfg.init_from is None:
+        fit_to_images(parts.model, loaders.train)
+    log_start(cfg, parts, loaders, summary["num_parameters"])
     with Guard(parts.tracker) as tracker:
         trainer = build_trainer(
             cfg, replace(parts, tracker=tracker), loaders, folder, software, checkpoint, after_validation
@@ -106,26 +104,48 @@ def train_and_test(
         write_json(folder / "summary.json", summary)
         try:
             with signals.deferred(lambda: write_json(folder / "summary.json", summary | {"status": "interrupted"})):
+                summary |= warm_up(trainer, loaders.test, cfg.tta)
                 diverged = fit(trainer)
                 test = trainer.test(loaders.test, cfg.tta)
         finally:
             summary |= trainer.progress()
-        summary |= {"test_loss": test.loss, "test_accuracy": test.accuracy}
-        if test.tta_accuracy is not None:
-            summary["test_tta_accuracy"] = test.tta_accuracy
-        tracker.log_predictions(
-            Predictions(
-                loaders.test.images.cpu(),
-                loaders.test.labels.cpu(),
-                test.predictions,
-                test.confidences,
-                loaders.class_names,
-            )
-        )
+        summary |= test.facts()
+        tracker.log_predictions(predictions_of(test, loaders))
         tracker.summarise(summary | {"status": "diverged" if diverged else "completed"})
         log.info(f"Results: {os.path.relpath(folder)}")
+        keep(parts.train_step, parts.step_key)
         if diverged is not None:
             raise diverged
+
+
+def fit_to_images(model: nn.Module, loader: Loader) -> None:
+    """Let a model whose first weights depend on the images see some, normalised and not augmented."""
+    fit_to = getattr(model, "fit_to", None)
+    if fit_to is not None:
+        fit_to(loader.first_inputs())
+
+
+def log_start(cfg: DictConfig, parts: Parts, loaders: Loaders, num_parameters: int) -> None:
+    """Say what is trained, on what, with how many images."""
+    num_train, num_val = len(loaders.train.labels), len(loaders.val.labels) if loaders.val else 0
+    log.info(
+        f"{cfg.model._target_.rpartition('.')[2]} with {num_parameters:,} parameters on "
+        f"{parts.device.describe()}; {num_train:,} training, {num_val:,} validation and "
+        f"{len(loaders.test.labels):,} test images"
+    )
+
+
+def warm_up(trainer: Trainer, test_loader: Loader, tta: str) -> dict[str, float]:
+    """Have the device prepared for the run, and return for the summary how long that took, if it took any time."""
+    seconds = trainer.warm_up(test_loader, tta)
+    signals.check()
+    return {"warmup_seconds": seconds} if seconds else {}
+
+
+def predictions_of(test: Evaluation, loaders: Loaders) -> Predictions:
+    """Return what dashboards show of the test images."""
+    images, labels = loaders.test.images.cpu(), loaders.test.labels.cpu()
+    return Predictions(images, labels, test.predictions, test.confidences, loaders.class_names)
 
 
 def fit(trainer: Trainer) -> DivergedError | None:
@@ -162,59 +182,19 @@ def build_trainer(
 
     It logs to metrics.jsonl and the open tracker and saves checkpoint.pt when that is due.
     """
-    info, checkpoints = parts.tracker.info, Checkpoints(folder, **cfg.checkpoint)
-    times_resumed = 0 if checkpoint is None else checkpoint["times_resumed"] + 1
-
-    def log_metrics(metrics: Metrics, step: int, epoch: int) -> None:
-        metrics_file.log(metrics, step, epoch)
-        parts.tracker.log(metrics, step)
-
-    def save() -> None:
-        checkpoints.save({
-            "config": info.config,
-            "config_hash": config_hash(info.config),
-            "config_source": OmegaConf.to_container(cfg, resolve=False),
-            "run": {"name": info.name, "group": info.group, "origin": info.origin, "id": info.id},
-            "software": software,
-            "times_resumed": times_resumed,
-            "metrics": metrics_file.state(),
-            **trainer.state_dict(),
-        })  # fmt: skip
-
-    def between_batches() -> None:
-        if trainer.has_diverged:  # the checkpoint before tells the resumed run so
-            signals.check()
-        elif signals.has_come() or checkpoints.due_by_time():
-            save()
-            signals.check()
-
-    def after_epoch() -> None:
-        if checkpoints.due_after_epoch(trainer.epoch) or trainer.epoch == trainer.epochs:
-            save()
-        if trainer.val_result is not None:
-            after_validation(trainer.epoch, trainer.val_result.accuracy)
-
     trainer = Trainer(
-        parts.model,
-        parts.optimizer,
+        parts.train_step,
         parts.schedule,
         loaders.train,
         loaders.val,
-        parts.device,
         epochs=cfg.epochs,
-        label_smoothing=cfg.label_smoothing,
-        accumulate=cfg.accumulate,
-        on_nonfinite=cfg.on_nonfinite,
         log_every=cfg.log_every,
-        log_metrics=log_metrics,
-        between_batches=between_batches,
-        after_epoch=after_epoch,
     )
     if checkpoint is not None:
         trainer.load_state_dict(checkpoint, f"The checkpoint in {folder}")
         log.info(f"Resumed at step {trainer.step} of {trainer.epochs * len(loaders.train)}")
         warn_of_other_software(checkpoint["software"], software)
-    metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
+    Keeper(cfg, folder, parts.tracker, software, checkpoint, after_validation).follow(trainer)
     return trainer
 
 

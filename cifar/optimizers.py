@@ -91,7 +91,7 @@ class Muon(Optimizer):
                 self.step_filters(weights, directions, group)
             else:
                 for weight, direction in zip(weights, directions, strict=True):
-                    weight.add_(direction, alpha=-group["lr"])
+                    move(weight, direction, -group["lr"])
         return loss
 
     def direction(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
@@ -119,7 +119,15 @@ class Muon(Optimizer):
                 if group["normalise"]:
                     weight.mul_(shape[0] ** 0.5 / weight.norm())
                     scale = 1.0
-                weight.add_(update.view(shape), alpha=-group["lr"] * scale)
+                move(weight, update.view(shape), -group["lr"] * scale)
+
+
+def move(weight: Tensor, direction: Tensor, distance: float | Tensor) -> None:
+    """Add a multiple of `direction` to a weight; a distance that is a tensor stays on its device."""
+    if isinstance(distance, Tensor):
+        weight.addcmul_(direction, distance)
+    else:
+        weight.add_(direction, alpha=distance)
 
 
 def parameter_groups(model: nn.Module, groups: Sequence[dict[str, Any]]) -> list[Any]:

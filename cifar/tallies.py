@@ -28,6 +28,11 @@ class Evaluation(Result):
     confidences: Tensor
     tta_accuracy: float | None = None
 
+    def facts(self) -> dict[str, float]:
+        """Return what the summary says of the test images."""
+        facts = {"test_loss": self.loss, "test_accuracy": self.accuracy}
+        return facts if self.tta_accuracy is None else facts | {"test_tta_accuracy": self.tta_accuracy}
+
 
 @dataclass(frozen=True)
 class Best:

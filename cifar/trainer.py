@@ -8,18 +8,17 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cifar.checkpoint import load_state
 from cifar.data.loader import Loader
-from cifar.device import Device, explain_out_of_memory
+from cifar.device import explain_out_of_memory
 from cifar.errors import DivergedError
 from cifar.schedules import Factor, Schedule
+from cifar.step import TrainingStep
 from cifar.tallies import Best, Evaluation, Result, Totals, Window
 from cifar.tta import views
 
@@ -36,7 +35,7 @@ COUNTERS = (
 
 
 class Trainer:
-    """Train `model` on `train_loader` for `epochs`, and log.
+    """Take training steps on `train_loader` for `epochs`, and log.
 
     `log_metrics(metrics, step, epoch)` is called every `log_every` steps of an epoch and at its end, the only moments
     at which the loop waits for the device (`on_nonfinite="skip"` waits at every step). `between_batches()` is called
@@ -46,33 +45,27 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: Optimizer,
+        train_step: TrainingStep,
         schedule: Schedule,
         train_loader: Loader,
         val_loader: Loader | None,
-        device: Device,
         *,
         epochs: int,
-        label_smoothing: float,
-        accumulate: int,
-        on_nonfinite: str,
         log_every: int,
-        log_metrics: Callable[[Metrics, int, int], None],
+        log_metrics: Callable[[Metrics, int, int], None] = lambda metrics, step, epoch: None,
         between_batches: Callable[[], None] = lambda: None,
         after_epoch: Callable[[], None] = lambda: None,
     ) -> None:
-        self.model, self.optimizer, self.device = model, optimizer, device
-        self.forward: nn.Module = torch.compile(model) if device.compile else model  # type: ignore[assignment]
+        self.train_step = train_step
+        self.model, self.optimizer, self.device = train_step.model, train_step.optimizer, train_step.device
         self.train_loader, self.val_loader = train_loader, val_loader
-        self.epochs, self.label_smoothing, self.log_every = epochs, label_smoothing, log_every
-        self.accumulate, self.on_nonfinite = accumulate, on_nonfinite
+        self.epochs, self.log_every = epochs, log_every
         self.log_metrics, self.between_batches, self.after_epoch = log_metrics, between_batches, after_epoch
         self.lr_factors = [
             group_factor(schedule, min(epochs, group.get("epochs", epochs)), len(train_loader))
-            for group in optimizer.param_groups
+            for group in self.optimizer.param_groups
         ]
-        self.base_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
+        self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.step = self.epoch = self.index = self.num_images = self.num_skipped = 0
         self.train_seconds = self.eval_seconds = 0.0
         self.last_loss: float | None = None  # the last finite one
@@ -144,43 +137,15 @@ class Trainer:
     def take_step(self, inputs: Tensor, labels: Tensor) -> float:
         """Set the learning rate, train on a batch, count it, and return the rate."""
         lr = self.set_lr()
-        with explain_out_of_memory("batch_size", len(labels), self.accumulate):
+        with explain_out_of_memory("batch_size", len(labels), self.train_step.accumulate):
             self.window.add(self.train_step(inputs, labels), len(labels))
         self.step, self.index = self.step + 1, self.index + 1
         return lr
 
-    def train_step(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Take one optimizer step on inputs (B, C, H, W) and labels (B,).
-
-        The gradient is accumulated over `accumulate` parts of the batch. Returns, on the device, the loss, the number
-        of images classified correctly and the norm of the gradient, (3,).
-        """
-        skips = self.on_nonfinite == "skip"
-        buffers = [buffer.clone() for buffer in self.model.buffers()] if skips else []
-        loss_sum, num_correct = torch.zeros((2,), device=inputs.device)
-        self.optimizer.zero_grad()
-        num_parts = min(self.accumulate, len(labels))
-        for part, targets in zip(inputs.tensor_split(num_parts), labels.tensor_split(num_parts), strict=True):
-            with self.device.autocast():
-                logits = self.forward(part)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
-            loss = loss * (len(targets) / len(labels))
-            loss.backward()
-            loss_sum += loss.detach()
-            num_correct += (logits.detach().argmax(dim=1) == targets).sum()
-        norm = get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None])
-        if skips and not bool(torch.isfinite(loss_sum + norm)):  # waits for the device
-            for buffer, value in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(value)  # the running statistics of batch norm may have overflowed
-        else:
-            self.optimizer.step()
-        return torch.stack([loss_sum, num_correct, norm])
-
     def set_lr(self) -> float:
         """Set every group's learning rate for the coming step and return the first."""
         lrs = [base_lr * factor(self.step) for base_lr, factor in zip(self.base_lrs, self.lr_factors, strict=True)]
-        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
-            group["lr"] = lr
+        self.train_step.set_lrs(lrs)
         return lrs[0]
 
     def read_window(self) -> Metrics:
@@ -197,7 +162,7 @@ class Trainer:
             if math.isfinite(loss) and math.isfinite(norm):
                 finite.append((loss, num_correct, norm))
                 self.last_loss = loss
-            elif self.on_nonfinite == "stop":
+            elif self.train_step.on_nonfinite == "stop":
                 self.raise_diverged(number, loss, norm)
         self.num_skipped += len(steps) - len(finite)
         window = Totals(
@@ -239,10 +204,7 @@ class Trainer:
         num_correct_tta = torch.zeros((), dtype=torch.int64, device=self.device.torch_device)
         for inputs, labels in progress_bar(loader.epoch(0), "Evaluating", len(loader)):
             with explain_out_of_memory("eval_batch_size", len(labels)), self.device.autocast():
-                weights, images = zip(*views(inputs, tta), strict=True)
-                outputs = [self.model(image) for image in images]
-            logits = outputs[0]
-            averaged = sum(weight * output.float() for weight, output in zip(weights, outputs, strict=True))
+                logits, averaged = self.predict(inputs, tta)
             num_correct_tta += (averaged.argmax(dim=1) == labels).sum()
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             predictions.append(logits.argmax(dim=1))
@@ -255,6 +217,30 @@ class Trainer:
         tta_accuracy = None if tta == "none" else int(num_correct_tta) / num_images
         confidence = torch.cat(confidences).cpu()
         return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu(), confidence, tta_accuracy)
+
+    def predict(self, inputs: Tensor, tta: str) -> tuple[Tensor, Tensor]:
+        """Return logits (N, classes) for inputs (N, C, H, W), and their mean over the views of `tta`."""
+        weights, images = zip(*views(inputs, tta), strict=True)
+        outputs = [self.model(image) for image in images]
+        return outputs[0], sum(weight * output.float() for weight, output in zip(weights, outputs, strict=True))
+
+    def warm_up(self, test_loader: Loader, tta: str) -> float:
+        """Have the device compile, record and choose what it needs before the first step; return the seconds.
+
+        It changes no number of the run. A processor that compiles nothing needs none.
+        """
+        if not self.device.needs_warm_up or self.epoch == self.epochs:
+            return 0.0
+        self.model.train()
+        inputs, labels = next(iter(self.train_loader.epoch(0)))
+        sizes = {len(labels), len(self.train_loader.images) % len(labels) or len(labels)}
+        seconds = sum(self.train_step.warm_up(inputs[:size], labels[:size]) for size in sorted(sizes, reverse=True))
+        start = perf_counter()
+        self.model.eval()
+        with torch.inference_mode(), self.device.autocast():
+            self.predict(next(iter(test_loader.epoch(0)))[0], tta)
+        self.device.wait()
+        return seconds + perf_counter() - start
 
     def progress(self) -> dict[str, float | None]:
         """Return how far the run came, its seconds and last and best results, for the summary."""
@@ -278,7 +264,7 @@ class Trainer:
         """Return all that decides the run's future, and what it has counted so far."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.train_step.optimizer_state_dict(),
             "rng": self.device.random_state(),
             "steps_per_epoch": len(self.train_loader),
             "window": self.window.state_dict(),
@@ -291,7 +277,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
         """Go on from what `state_dict` gave; raise `UserError` if it, from the file `origin`, fits another model."""
         load_state(self.model, state["model"], origin)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.train_step.load_optimizer(state["optimizer"])
         self.device.set_random_state(state["rng"])
         self.window = Window(state["window"], self.device.torch_device)
         self.epoch_totals = Totals(**state["epoch_totals"])

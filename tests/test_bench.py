@@ -11,6 +11,7 @@ from torch import nn
 from cifar import bench
 from cifar.bench import OURS, PLAIN, Pictures, matmul_rate, our_loop, plain_loop, step_flops, table
 from cifar.data.sources import Images
+from cifar.device import Device
 from cifar.search import compose_trial
 from tests.conftest import QUIET
 
@@ -38,7 +39,7 @@ def test_flops_are_those_of_the_definition() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 32 * 32, 10))
     convolution, linear = 2 * 32 * 32 * 8 * 27, 2 * 8 * 32 * 32 * 10
     assert step_flops(model, 5, torch.device("cpu")) == 5 * (2 * convolution + 3 * linear)  # images have no gradient
-    assert matmul_rate(torch.device("cpu")) > 1e9
+    assert matmul_rate(Device(torch.device("cpu"), "fp32")) > 1e9
 
 
 def test_both_are_compared_in_turn_and_written_down(

@@ -320,7 +320,7 @@ def test_a_run_that_diverges_is_tested_and_says_so_in_its_summary(tmp_path: Path
 def test_a_bug_is_no_user_error_but_in_the_summary_too(
     tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifar.trainer.Trainer.train_step", lambda *_: 1 / 0)
+    monkeypatch.setattr("cifar.trainer.Trainer.take_step", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(compose(*QUIET), tmp_path)
     assert read_summary(tmp_path)["error"] == "ZeroDivisionError: division by zero"

@@ -24,11 +24,11 @@ LAYERS = [
         "ranges",
         "run_folder",
     },
-    {"data.loader", "checkpoint", "study", "sweep", "tracking", "wording"},
+    {"data.loader", "checkpoint", "step", "study", "sweep", "tracking", "wording"},
     {"trainer", "wandb_tracker"},
     {"config", "workspace"},
     {"tensorboard_tracker"},
-    {"building"},
+    {"building", "keeper"},
     {"experiment"},
     {"resume", "results"},
     {"figures"},
@@ -52,6 +52,7 @@ MAY_IMPORT_HYDRA = {
     "tune",
     "bench",
     "building",
+    "keeper",
 }
 PACKAGE = ROOT / "cifar"
 MODULES = {

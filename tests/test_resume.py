@@ -357,12 +357,12 @@ def test_a_diverged_run_can_go_on_if_steps_are_skipped(
 ) -> None:
     from cifar.trainer import Trainer
 
-    train_step = Trainer.train_step
+    take_step = Trainer.take_step
 
-    def overflow(trainer: Trainer, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return train_step(trainer, inputs * torch.inf if trainer.step == 8 else inputs, labels)
+    def overflow(trainer: Trainer, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+        return take_step(trainer, inputs * torch.inf if trainer.step == 8 else inputs, labels)
 
-    monkeypatch.setattr(Trainer, "train_step", overflow)
+    monkeypatch.setattr(Trainer, "take_step", overflow)
     with pytest.raises(DivergedError, match="at step 9"):
         run(compose(*LONG), tmp_path)
     summary = finished(tmp_path, config_hash(resolve(compose(*LONG))))

@@ -16,6 +16,7 @@ from cifar.data.loader import Loader
 from cifar.device import explain_out_of_memory, set_up_device
 from cifar.errors import DivergedError, UserError
 from cifar.schedules import Constant, Cosine, Schedule, Step
+from cifar.step import TrainingStep
 from cifar.tallies import Window
 from cifar.trainer import Metrics, Trainer
 from tests.tiny_model import tiny
@@ -45,19 +46,10 @@ def make_trainer(
 
     torch.manual_seed(0)
     model = tiny()
-    defaults: dict[str, Any] = {
-        "epochs": 2,
-        "label_smoothing": 0.0,
-        "accumulate": 1,
-        "on_nonfinite": "stop",
-        "log_every": 1,
-    }
-    options = defaults | options
-    optimizer = make_optimizer(model.parameters())
-    trainer = Trainer(
-        model, optimizer, schedule or Constant(), loader, val_loader, CPU, log_metrics=log_metrics, **options
-    )
-    return trainer, logged
+    options = {"epochs": 2, "log_every": 1, **options}
+    of_step = {key: options.pop(key) for key in ("label_smoothing", "accumulate", "on_nonfinite") if key in options}
+    step = TrainingStep(model, make_optimizer(model.parameters()), CPU, **of_step)
+    return Trainer(step, schedule or Constant(), loader, val_loader, log_metrics=log_metrics, **options), logged
 
 
 def losses_of(logged: list[Metrics]) -> list[float]:
@@ -216,12 +208,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_lr() -> None
             return logits * math.nan if self.calls == 7 else logits
 
     trainer, logged = make_trainer(make_loader(), log_every=5)
-    trainer.forward = Poison()
+    trainer.train_step.forward = Poison()
     with pytest.raises(DivergedError, match=r"loss is nan at step 7 \(epoch 1\) at lr=0\.1; the last") as error:
         trainer.fit()
     assert (error.value.status, len(logged)) == ("diverged", 1)
     plain, every_step = make_trainer(make_loader())
-    plain.forward = Poison()
+    plain.train_step.forward = Poison()
     with pytest.raises(DivergedError):
         plain.fit()
     last_loss = losses_of(every_step)[-1]
@@ -254,9 +246,10 @@ def test_parts_of_a_batch_add_up_to_the_batch(accumulate: int, num_images: int) 
     for parts in (1, accumulate):
         model = without_batch_norm()
         logged: list[Metrics] = []
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         trainer = Trainer(
-            model, optim.SGD(model.parameters(), lr=0.1, momentum=0.9), Constant(), make_loader(num_images), None, CPU,
-            epochs=2, label_smoothing=0.1, accumulate=parts, on_nonfinite="stop", log_every=1,
+            TrainingStep(model, optimizer, CPU, label_smoothing=0.1, accumulate=parts),
+            Constant(), make_loader(num_images), None, epochs=2, log_every=1,
             log_metrics=lambda metrics, step, epoch, logged=logged: logged.append(metrics),  # type: ignore[misc]
         )  # fmt: skip
         sizes: list[int] = []
@@ -294,12 +287,12 @@ class Overflowing(nn.Module):
         return logits
 
 
-def overflowing_trainer(calls: set[int], **options: Any) -> tuple[Trainer, list[Metrics]]:
+def overflowing_trainer(calls: set[int], on_nonfinite: str, log_every: int = 5) -> tuple[Trainer, list[Metrics]]:
     model, logged = Overflowing(calls), list[Metrics]()
-    defaults: dict[str, Any] = {"epochs": 1, "label_smoothing": 0.0, "accumulate": 1, "log_every": 5}
     trainer = Trainer(
-        model, optim.Adam(model.parameters(), lr=0.01), Constant(), make_loader(), None, CPU,
-        log_metrics=lambda metrics, step, epoch: logged.append({"step": step, **metrics}), **defaults | options,
+        TrainingStep(model, optim.Adam(model.parameters(), lr=0.01), CPU, on_nonfinite=on_nonfinite),
+        Constant(), make_loader(), None, epochs=1, log_every=log_every,
+        log_metrics=lambda metrics, step, epoch: logged.append({"step": step, **metrics}),
     )  # fmt: skip
     return trainer, logged
 
@@ -369,7 +362,7 @@ class Greedy(nn.Module):
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_lack_of_memory_names_the_batch_size_and_says_what_to_change(accumulate: int) -> None:
     trainer, _ = make_trainer(make_loader(), accumulate=accumulate)
-    trainer.forward = Greedy()
+    trainer.train_step.forward = Greedy()
     with pytest.raises(UserError) as error:
         trainer.fit()
     assert str(error.value).startswith("batch_size=10: a batch does not fit into the memory. Try accumulate=")
