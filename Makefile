@@ -2,10 +2,12 @@
 # make test    install, then lint, types and tests (CIFAR10_ROOT=... adds the tests on the real CIFAR-10)
 # make slow    the tests that take longer
 # make bench   the comparison of speed that stands in the README
+# make gpu     what an NVIDIA GPU has to show: tests, comparisons, recipes over many seeds; into outputs/gpu
 PYTHON ?= python3
 BIN := .venv/bin
+FAST := device.compile=true device.graph=true
 
-.PHONY: demo test lint slow bench install constraints clean
+.PHONY: demo test lint slow bench gpu install constraints clean
 
 demo: install
 	$(BIN)/python run.py experiment=demo
@@ -18,6 +20,16 @@ slow: install
 
 bench: install
 	$(BIN)/python -m cifar.bench --model resnet50 vgg16 --steps 10 --rounds 7 --json outputs/bench.json
+
+GPU_BENCH := $(BIN)/python -m cifar.bench --device cuda --model resnet18 resnet50 vgg16 speednet --steps 50
+
+gpu: install
+	mkdir -p outputs/gpu
+	$(BIN)/python -m pytest -m gpu
+	$(GPU_BENCH) --json outputs/gpu/bench.json
+	$(GPU_BENCH) --set $(FAST) --json outputs/gpu/bench_recorded.json
+	$(BIN)/python -m cifar.speedrun --device cuda --set $(FAST) --recipes speedrun94 --seeds 100 --json outputs/gpu/speedrun94.json
+	$(BIN)/python -m cifar.speedrun --device cuda --set $(FAST) --recipes speedrun96 --seeds 10 --json outputs/gpu/speedrun96.json
 
 lint: install
 	$(BIN)/ruff check .

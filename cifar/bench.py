@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -31,7 +30,7 @@ from cifar.building import build_loaders, build_parts, create
 from cifar.config import check
 from cifar.data.sources import Images
 from cifar.device import Device, set_up_device
-from cifar.experiment import build_trainer
+from cifar.experiment import new_trainer
 from cifar.run_folder import git_commit, library_versions, write_json
 from cifar.search import compose_trial
 from cifar.tracking import RunInfo
@@ -116,8 +115,7 @@ def our_loop(cfg: DictConfig) -> Contestant:
     """Return what run.py does with the configuration."""
     parts = build_parts(cfg, RunInfo("bench", None, {}))
     loaders = build_loaders(cfg, parts)
-    with TemporaryDirectory() as folder:
-        trainer = build_trainer(cfg, parts, loaders, Path(folder), software={})
+    trainer = new_trainer(cfg, parts, loaders)
     trainer.model.train()
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:

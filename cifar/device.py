@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -57,6 +58,21 @@ class Device:
             torch.cuda.synchronize()
         elif self.torch_device.type == "mps":
             torch.mps.synchronize()
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Return what tells the seconds since now, of the device's own clock on a GPU."""
+        if self.torch_device.type != "cuda":
+            start = perf_counter()
+            return lambda: perf_counter() - start
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+
+        def seconds() -> float:
+            end.record()
+            end.synchronize()
+            return float(begin.elapsed_time(end)) / 1000  # of milliseconds
+
+        return seconds
 
     @contextmanager
     def side_stream(self) -> Iterator[None]:

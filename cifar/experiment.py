@@ -169,6 +169,13 @@ def log_report(tracker: DictConfig, info: RunInfo, folder: Path) -> None:
         log.warning(f"The report is not on the dashboard. {error}")
 
 
+def new_trainer(cfg: DictConfig, parts: Parts, loaders: Loaders) -> Trainer:
+    """Build a trainer that writes nothing down."""
+    return Trainer(
+        parts.train_step, parts.schedule, loaders.train, loaders.val, epochs=cfg.epochs, log_every=cfg.log_every
+    )
+
+
 def build_trainer(
     cfg: DictConfig,
     parts: Parts,
@@ -182,14 +189,7 @@ def build_trainer(
 
     It logs to metrics.jsonl and the open tracker and saves checkpoint.pt when that is due.
     """
-    trainer = Trainer(
-        parts.train_step,
-        parts.schedule,
-        loaders.train,
-        loaders.val,
-        epochs=cfg.epochs,
-        log_every=cfg.log_every,
-    )
+    trainer = new_trainer(cfg, parts, loaders)
     if checkpoint is not None:
         trainer.load_state_dict(checkpoint, f"The checkpoint in {folder}")
         log.info(f"Resumed at step {trainer.step} of {trainer.epochs * len(loaders.train)}")

@@ -14,7 +14,7 @@ from tests.conftest import QUIET, TINY, Command, read_metrics, read_summary
         (["lrr=0.1"], ["There is no key 'lrr'. Did you mean 'lr'?", "batch_size"]),
         (["optimizer.momentun=0.9", "optimizer=sgd"], ["'optimizer.momentun'. Did you mean 'momentum'?"]),
         (["+data.lmit=3"], ["'data.lmit'. Did you mean 'limit'?"]),
-        (["model=resnet51"], ["model=resnet51 is not possible: there is resnet50, speednet, vgg16."]),
+        (["model=resnet51"], ["model=resnet51 is not possible: there is resnet18, resnet50, speednet, vgg16."]),
         (["experiment=nope"], ["experiment=nope is not possible: there is", "report_resnet50"]),
         (["lr=abc"], ["lr: Value 'abc'", "It takes a positive number"]),
         (["lr=null"], ["lr: ", "It takes a positive number"]),
@@ -54,8 +54,8 @@ def test_hydra_full_error_shows_the_traceback(cold_command: Command) -> None:
 def test_help_shows_groups_values_and_examples(cold_command: Command) -> None:
     result = cold_command("--help")
     assert result.returncode == 0
-    for word in ("model: resnet50, speednet, vgg16", "optimizer: adam, adamw, muon, sgd", "python run.py -m lr=",
-                 "data.val_size=0", "label_smoothing", "init_from"):  # fmt: skip
+    for word in ("model: resnet18, resnet50, speednet, vgg16", "optimizer: adam, adamw, muon, sgd",
+                 "python run.py -m lr=", "data.val_size=0", "label_smoothing", "init_from"):  # fmt: skip
         assert word in result.stdout
     assert max(len(line) for line in result.stdout.splitlines() if not line.startswith("experiment: ")) <= 100
     assert "schema" not in result.stdout

@@ -12,6 +12,7 @@ LAYERS = [
     {"errors", "predictions", "signals", "statistics", "tallies", "tta"},
     {
         "models.resnet",
+        "models.resnet18",
         "models.speednet",
         "models.vgg",
         "data.augment",
@@ -36,7 +37,7 @@ LAYERS = [
     {"report"},
     {"jobs"},
     {"cli", "search"},
-    {"bench", "tune"},
+    {"bench", "speedrun", "tune"},
 ]
 ALLOWED_BESIDE = {("data.sources", "data.splits")}  # within a layer
 MAY_IMPORT_HYDRA = {
@@ -51,6 +52,7 @@ MAY_IMPORT_HYDRA = {
     "search",
     "tune",
     "bench",
+    "speedrun",
     "building",
     "keeper",
 }

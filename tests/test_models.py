@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from cifar.models.resnet import Bottleneck, resnet50
+from cifar.models.resnet18 import resnet18
 from cifar.models.vgg import vgg16
 
 
@@ -33,12 +35,24 @@ def num_parameters(model: nn.Module) -> int:
 def test_parameter_counts() -> None:
     assert num_parameters(resnet50()) == 14_750_730
     assert num_parameters(vgg16()) == 14_983_498
+    assert num_parameters(resnet18()) == 11_173_962
 
 
-@pytest.mark.parametrize(("build", "features"), [(resnet50, 1024), (vgg16, 512)])
+@pytest.mark.parametrize(("build", "features"), [(resnet50, 1024), (vgg16, 512), (resnet18, 512)])
 def test_num_classes_changes_only_the_last_layer(build: type, features: int) -> None:
     assert num_parameters(build(num_classes=10)) - num_parameters(build(num_classes=7)) == 3 * (features + 1)
     assert build(num_classes=7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_resnet18_is_torchvisions_with_the_stem_for_small_images() -> None:
+    ours, theirs = resnet18(), torchvision.models.resnet18(num_classes=10)
+    theirs.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    values = [*ours.state_dict().values()]
+    assert [value.shape for value in values] == [value.shape for value in theirs.state_dict().values()]
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), values, strict=True)))
+    inputs = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(ours(inputs), theirs(inputs))
 
 
 def test_resnet50_shape_after_each_layer() -> None:

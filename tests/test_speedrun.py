@@ -1,0 +1,58 @@
+"""Recipes timed over many seeds: what counts, what is printed, and that nothing leaks from run to run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar import speedrun
+from cifar.experiment import run
+from cifar.search import compose_trial
+from cifar.speedrun import table
+from tests.conftest import QUIET, read_summary
+
+WORDS = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size", "model"))]
+TINY = ["model.widths=[4,4,4]", "batch_size=10", "eval_batch_size=20", "epochs=1"]
+
+
+def test_every_seed_is_run_as_run_py_runs_it_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "out.json"
+    words = [*WORDS, *TINY]
+    arguments = ["--recipes", "speedrun94", "--seeds", "2", "--device", "plain", "--json", str(path), "--set", *words]
+    speedrun.main(arguments)
+    (result,) = json.loads(path.read_text())["results"]
+    assert [entry["seed"] for entry in result["runs"]] == [0, 1]
+    for entry in result["runs"]:
+        assert entry["train_seconds"] + entry["eval_seconds"] < entry["seconds"]
+    assert result["first"]["tta_accuracy"] == result["runs"][0]["tta_accuracy"]
+    (tmp_path / "run").mkdir()
+    cfg, _ = compose_trial(["experiment=speedrun94", "device=plain", *words, "tracker=none", "seed=1"])
+    run(cfg, tmp_path / "run")
+    summary = read_summary(tmp_path / "run")
+    assert result["runs"][1]["accuracy"] == summary["test_accuracy"]
+    assert result["runs"][1]["tta_accuracy"] == summary["test_tta_accuracy"]
+    assert capsys.readouterr().out.endswith(table([result]) + "\n")
+
+
+def test_the_table_to_the_digit() -> None:
+    def entry(accuracy: float, tta_accuracy: float | None, seconds: float) -> dict[str, Any]:
+        return {"device": "cuda (X, bf16)", "accuracy": accuracy, "tta_accuracy": tta_accuracy, "seconds": seconds}
+
+    first = {"seconds": 3.0, "warmup_seconds": 40.0}
+    recipes = [
+        {"words": ["experiment=speedrun94"], "first": first,
+         "runs": [entry(0.93, 0.94, 2.0), entry(0.932, 0.942, 2.2)]},
+        {"words": ["experiment=demo"], "first": first, "runs": [entry(0.5, None, 1.0)]},
+    ]  # fmt: skip
+    assert table(recipes).splitlines() == [
+        "cuda (X, bf16); 95 % intervals, Student's t",
+        "recipe       seeds              test          with TTA  std of it   seconds     std  first run",
+        "speedrun94       2    93.10 ± 1.27 %    94.10 ± 1.27 %     0.14 %     2.100   0.141     43.0 s",
+        "demo             1           50.00 %                 –          –     1.000       –     43.0 s",
+    ]
+
+
+def test_impossible_numbers_are_refused() -> None:
+    with pytest.raises(SystemExit):
+        speedrun.main(["--seeds", "0"])
