@@ -113,8 +113,10 @@ class Device:
             torch.mps.set_rng_state(state["mps"])
 
     def hardware_name(self) -> str:
-        """Return the model of the GPU or processor."""
-        return torch.cuda.get_device_name() if self.torch_device.type == "cuda" else processor_name()
+        """Return the model of the GPU, or that of the processor with the instructions that torch uses."""
+        if self.torch_device.type == "cuda":
+            return torch.cuda.get_device_name()
+        return f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
 
     def describe(self) -> str:
         """Return the device and its arithmetic in a few words."""

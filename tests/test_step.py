@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn, optim
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar import step as steps
 from cifar.device import Device, set_up_device
@@ -164,6 +165,31 @@ def test_a_kept_step_begins_anew_with_the_next_runs_weights_and_rates() -> None:
     keep(alone, "key")
     assert build(1, 0.2, key="another") is not alone
     assert not steps.KEPT
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that are read from tensors, for which a GPU would have to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("kind", "device"), [(TrainingStep, CPU), (RecordedStep, RECORDING)])
+@pytest.mark.parametrize("optimizer", MAKE_OPTIMIZER)
+def test_no_step_reads_a_value(kind: type[TrainingStep], device: Device, optimizer: str) -> None:
+    step = make_step(kind, optimizer, device)
+    train(step)
+    with Reads() as reads:
+        train(step)
+    assert reads.count == 0
+    with Reads() as reads:
+        train(make_step(TrainingStep, optimizer, on_nonfinite="skip"))
+    assert reads.count >= len(LRS)
 
 
 def test_an_ordinary_step_is_not_kept() -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -394,6 +395,18 @@ def test_a_saved_window_gives_the_same_means(tmp_path: Path) -> None:
     assert restored.read() == window.read()
     assert restored.num_images == 30
     assert restored.seconds > 0
+
+
+def test_what_surrounds_a_step_costs_less_than_half_a_millisecond() -> None:
+    trainer, logged = make_trainer(make_loader(500, batch_size=1), log_every=100, epochs=1)
+    batches = [*trainer.train_loader.epoch(0)]
+    trainer.train_loader.epoch = lambda number, start=0: iter(batches)  # type: ignore[method-assign]
+    row = torch.zeros(3)
+    trainer.train_step.__class__ = type("Nothing", (TrainingStep,), {"__call__": lambda *_: row})
+    start = perf_counter()
+    trainer.train_epoch()
+    assert (perf_counter() - start) / len(batches) < 5e-4
+    assert len(logged) == 5
 
 
 def test_random_states_of_other_devices_do_not_matter() -> None:
