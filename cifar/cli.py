@@ -44,7 +44,8 @@ def guard(command: Callable[[], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors here instead of printing them
     signals.install()
     try:
-        command()
+        with signals.pipe_may_close():
+            command()
     except KeyboardInterrupt as error:
         leave(error)
     except RefusedError as error:

@@ -17,8 +17,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar import signals
 from cifar.errors import UserError
-from cifar.results import STATUSES, Point, Results, Run, Value, read_results, show
+from cifar.reading import read_results
+from cifar.results import STATUSES, Point, Results, Run, Value, show
 from cifar.run_folder import write_atomically
 from cifar.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
 from cifar.sweep import time_text
@@ -288,7 +290,8 @@ def main() -> None:
         output = options.output or (
             folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
         )
-        report(folders, output)
+        with signals.pipe_may_close():
+            report(folders, output)
     except (UserError, OSError) as error:
         sys.exit(str(error))
 

@@ -7,12 +7,14 @@ context in which the first signal waits for `check`; anywhere else it raises `In
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from types import FrameType
 
+CLOSED_PIPE = 141  # 128 plus SIGPIPE's number, as a shell has it
 SAME_SECONDS = 0.5  # a terminal and a parent process may both deliver one and the same Ctrl-C
 
 _received: int | None = None
@@ -97,3 +99,14 @@ def _print(text: str) -> None:
     """Write to stderr past Python's buffers, which the signal may have interrupted."""
     with suppress(OSError):
         os.write(2, text.encode())
+
+
+@contextmanager
+def pipe_may_close() -> Iterator[None]:
+    """End the process without a word when the reader of its output, such as head, has seen enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own last flush goes
+        sys.exit(CLOSED_PIPE)

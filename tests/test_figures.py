@@ -22,7 +22,8 @@ from cifar.figures import (
     mean_curve,
     safe,
 )
-from cifar.results import Results, read_results
+from cifar.reading import read_results
+from cifar.results import Results
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
 RATES = {0.1: [0.20, 0.32, 0.29], 0.01: [0.50, 0.60, 0.55], 0.001: [0.48, 0.59, 0.55]}

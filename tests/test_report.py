@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from scipy import stats
 
 from cifar import report as report_module
+from cifar.reading import read_results
 from cifar.report import find_folders, report, verdict
-from cifar.results import read_results
-from tests.conftest import QUIET, SLOW, Command, Start, read_summary
+from cifar.signals import CLOSED_PIPE
+from tests.conftest import QUIET, ROOT, SLOW, Command, Start, read_summary
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
 REPORT = ("-m", "cifar.report")
@@ -198,3 +200,14 @@ def test_a_thousand_runs_of_a_hundred_epochs_are_reported_in_half_a_minute_and_a
     print(f"{seconds:.1f} s, {mebibytes:.0f} MiB")
     assert seconds < 30
     assert mebibytes < 1024
+
+
+def test_a_closed_pipe_ends_the_command_without_a_word(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", 0.1, 0)
+    command = [sys.executable, "-u", "-m", "cifar.report", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == CLOSED_PIPE

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cifar.errors import UserError
-from cifar.results import MAX_CURVE_POINTS, Results, read_curves, read_results, show, thin
+from cifar.reading import MAX_CURVE_POINTS, read_curves, read_results, thin
+from cifar.results import Results, show
 from cifar.run_folder import locked
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
