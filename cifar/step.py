@@ -4,6 +4,7 @@ Compiled and recorded steps can outlive their run, so that the next run of the p
 recording: `python run.py -m experiment=speedrun94 'seed=range(0,100)' device=cuda device.graph=true`.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,7 +199,8 @@ class RecordedStep(TrainingStep):
         start = perf_counter()
         place, targets = torch.empty_like(inputs).copy_(inputs), labels.clone()
         with self.unchanged():
-            with self.device.side_stream():
+            with self.device.side_stream(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*capturable")  # which these steps need not be
                 for _ in range(WARM_UP_STEPS):
                     TrainingStep.__call__(self, place, targets)
             results, replay = self.device.record(lambda: TrainingStep.__call__(self, place, targets))

@@ -5,7 +5,7 @@ import time
 from torch import Tensor, nn
 
 
-def tiny(num_classes: int = 10) -> nn.Module:
+def tiny(num_classes: int = 10, dropout: float = 0.1) -> nn.Module:
     """Build a network for (N, 3, 32, 32) with some 400 parameters: convolution, batch norm, dropout, linear layer."""
     return nn.Sequential(
         nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1),
@@ -13,7 +13,7 @@ def tiny(num_classes: int = 10) -> nn.Module:
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Dropout(0.1),
+        nn.Dropout(dropout),
         nn.Linear(8, num_classes),
     )
 
