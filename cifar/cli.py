@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from cifar import jobs, signals
 from cifar.config import RULES, unknown_key
@@ -81,6 +81,8 @@ def explain(error: Exception) -> str:
     if not isinstance(cause, OmegaConfBaseException):
         return str(error)
     key, parent = str(cause.full_key), cause.parent_node
+    if isinstance(cause, GrammarParseError):
+        return f"{key}: {str(cause.msg).rstrip('.')}. Such a ${{…}} can't be read; it may need quotes."
     if isinstance(parent, DictConfig) and cause.key not in parent:
         return str(unknown_key(key, [str(name) for name in parent if name != "hydra"]))
     allowed = f" It takes {RULES[key][0]}." if key in RULES else ""

@@ -25,7 +25,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # What cannot change a run's numbers does not enter its hash.
 NOT_HASHED = (
-    "resume", "checkpoint", "tracker", "log_every", "data.root", "data.source.root", "data.source.mirrors",
+    "resume", "checkpoint", "tracker", "log_every", "data.root",
+    "data.source.root", "data.source.mirrors", "data.source.cache",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import cifar.config  # registers the schema
+from cifar.device import DEFAULT_THREADS
 from tests.processes import ROOT as ROOT
 from tests.processes import Run
 
@@ -47,7 +48,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", os.devnull)
     yield
-    torch.set_num_threads(2)
+    torch.set_num_threads(DEFAULT_THREADS)
 
 
 @pytest.fixture(name="compose")

@@ -44,6 +44,15 @@ def test_a_mistake_ends_in_one_message(
     assert not [*tmp_path.rglob("checkpoint.pt")]
 
 
+def test_a_file_with_an_expression_that_cant_be_read_ends_in_one_message(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "more" / "experiment").mkdir(parents=True)
+    (tmp_path / "more" / "experiment" / "mine.yaml").write_text("data:\n  root: ${oc.env:HOME,~/data}\n")
+    result = command(f"hydra.searchpath=[{tmp_path / 'more'}]", "experiment=mine", *QUIET)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "data.root: token recognition error at: '~'" in result.stderr
+
+
 def test_hydra_full_error_shows_the_traceback(cold_command: Command) -> None:
     result = cold_command("lr=-1", HYDRA_FULL_ERROR="1")
     assert result.returncode == 1

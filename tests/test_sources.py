@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torchvision import datasets
 
-from cifar.data.sources import CIFAR10, Digits, RandomImages
+from cifar.data import sources
+from cifar.data.sources import CIFAR10, Digits, Images, RandomImages, read_batches, read_once
 from cifar.errors import UserError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -156,6 +158,47 @@ def test_a_damaged_file_is_named(tmp_path: Path, archive: Archive, name: str, fa
         source.load()
     assert str(error.value).startswith(f"{path} is {'missing' if fault == 'missing' else 'damaged'}")
     assert "CIFAR10_ROOT" in str(error.value)
+
+
+def test_decoded_images_are_kept_and_count_while_the_files_are_the_same(tmp_path: Path, archive: Archive) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(archive.content)
+    source = CIFAR10(str(tmp_path), [], str(tmp_path / "new" / "cache"))
+    first = source.load()
+    (kept,) = (tmp_path / "new" / "cache").iterdir()
+
+    def load_anew() -> tuple[Images, bool]:
+        """Return what a new process would get, and whether the batches were read for it."""
+        with mock.patch.object(sources, "read_batches", wraps=read_batches) as read:
+            read_once.cache_clear()
+            return source.load(), read.called
+
+    again, was_read = load_anew()
+    assert not was_read
+    for name, value in vars(first).items():
+        other = getattr(again, name)
+        assert value == other if isinstance(value, list) else torch.equal(value, other) and value.dtype == other.dtype
+    content = kept.read_bytes()
+    for damaged in (content[:-1000], content[:5000] + b"?" + content[5001:], b""):
+        kept.write_bytes(damaged)
+        again, was_read = load_anew()
+        assert was_read
+        assert torch.equal(again.train_images, first.train_images)
+        assert not load_anew()[1]  # it was written again
+    (tmp_path / "cifar-10-batches-py" / "data_batch_2").touch()
+    assert load_anew()[1]
+    (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"")
+    with pytest.raises(UserError, match="data_batch_2 is damaged"):
+        load_anew()
+
+
+@pytest.mark.parametrize("place", ["file/cache", "file"])
+def test_without_a_place_for_decoded_images_they_are_read_each_time(
+    tmp_path: Path, archive: Archive, place: str
+) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(archive.content)
+    (tmp_path / "file").write_text("not a folder")
+    assert len(CIFAR10(str(tmp_path), [], str(tmp_path / place)).load().train_labels) == 100
+    assert (tmp_path / "file").read_text() == "not a folder"
 
 
 def test_a_folder_that_cant_be_written_is_named(tmp_path: Path, archive: Archive) -> None:

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +19,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cifar.checkpoint import read_checkpoint, sealed
 from cifar.data.splits import stratified_split
 from cifar.errors import UserError
+from cifar.run_folder import write_atomically
+
+Stamps = tuple[tuple[int, int, int], ...]  # inode, bytes and time of change of each file
 
 
 @dataclass(frozen=True)
@@ -42,32 +47,52 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class CIFAR10:
-    """CIFAR-10's python batches under `root`, downloaded from the first of `mirrors` that delivers if absent."""
+    """CIFAR-10's python batches under `root`, downloaded from the first of `mirrors` that delivers if absent.
+
+    Unless the folder `cache` is None, the decoded images are kept in it, so that the next process starts sooner.
+    """
 
     root: str
     mirrors: Sequence[str]
+    cache: str | None = None
 
     def load(self) -> Images:
         """Return the verified images; raise `UserError` naming the file that is missing, damaged or unwritable."""
-        from torchvision import datasets  # three seconds, so only when used
-
-        batches, root = datasets.CIFAR10, Path(self.root).expanduser()
-        folder = root / batches.base_folder
+        root = Path(self.root).expanduser()
+        folder = root / BATCHES_FOLDER
+        cache = None if self.cache is None else Path(self.cache).expanduser()
         try:
             if not folder.exists():
-                download(root, batches.filename, batches.tgz_md5, self.mirrors)
+                from torchvision import datasets  # seconds, so only when used
+
+                download(root, datasets.CIFAR10.filename, datasets.CIFAR10.tgz_md5, self.mirrors)
             stamps = [path.stat() for path in sorted(folder.glob("*"))]
-            return read_batches(root, tuple((stamp.st_ino, stamp.st_size, stamp.st_mtime_ns) for stamp in stamps))
+            return read_once(root, tuple((stamp.st_ino, stamp.st_size, stamp.st_mtime_ns) for stamp in stamps), cache)
         except RuntimeError as error:  # torchvision's integrity check, which does not say which file it was
-            files = dict([*batches.train_list, *batches.test_list, (batches.meta["filename"], batches.meta["md5"])])
-            raise UserError(describe_damage(folder, files)) from error
+            raise UserError(describe_damage(folder)) from error
         except OSError as error:
             raise UserError(f"CIFAR-10 in {root} can't be read or written: {error}.\n{WAYS_OUT}") from error
 
 
 @lru_cache(maxsize=1)
-def read_batches(root: Path, stamps: tuple[tuple[int, int, int], ...]) -> Images:
+def read_once(root: Path, stamps: Stamps, cache: Path | None) -> Images:
     """Return the verified images, which a sweep's jobs in one process share while the files' `stamps` are equal."""
+    if cache is None:
+        return read_batches(root)
+    path, key = cache / "cifar10.pt", [str(root.resolve()), stamps, list(Images.__annotations__)]
+    with suppress(UserError, OSError):  # there is none, it is damaged, or somebody else's
+        content = read_checkpoint(path, must_be_sealed=True)
+        if content.pop("key", None) == key:
+            return Images(**content)
+    images = read_batches(root)
+    with suppress(OSError):  # no place, or not allowed
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(sealed({"key": key, **vars(images)})))
+    return images
+
+
+def read_batches(root: Path) -> Images:
+    """Return the images of the batches, whose md5 torchvision verifies."""
     from torchvision import datasets
 
     train, test = datasets.CIFAR10(root, train=True), datasets.CIFAR10(root, train=False)
@@ -80,15 +105,19 @@ def read_batches(root: Path, stamps: tuple[tuple[int, int, int], ...]) -> Images
     )
 
 
+BATCHES_FOLDER = "cifar-10-batches-py"
 WAYS_OUT = (
     "Ways on: set CIFAR10_ROOT (or data.root) to a folder that holds cifar-10-batches-py, "
     "name another mirror with 'data.source.mirrors=[URL]', or use data=digits, which needs no download."
 )
 
 
-def describe_damage(folder: Path, files: dict[str, str]) -> str:
-    """Return a message that names the first of `files` (name to md5) that is missing in `folder` or altered."""
-    for name, md5 in files.items():
+def describe_damage(folder: Path) -> str:
+    """Return a message that names the first of the batches' files that is missing in `folder` or altered."""
+    from torchvision import datasets
+
+    batches = datasets.CIFAR10
+    for name, md5 in [*batches.train_list, *batches.test_list, (batches.meta["filename"], batches.meta["md5"])]:
         path = folder / name
         if not path.is_file():
             problem = f"{path} is missing"
