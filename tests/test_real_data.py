@@ -1,6 +1,8 @@
 """Both models on real batches, the constants, and a hand-written loop as the reference for the framework's."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from cifar.fast_conv import speed_up
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
 from cifar.tracking import RunInfo
-from tests.conftest import QUIET, Command, Compose, read_metrics, read_summary
+from tests.conftest import QUIET, ROOT, Command, Compose, read_metrics, read_summary
 
 QUIET_ON_CIFAR10 = [word for word in QUIET if not word.startswith("data")] + ["data.limit=100", "data.test_limit=50"]
 REPORT_MEAN, REPORT_STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
@@ -48,6 +50,22 @@ def test_images_are_torchvisions(cifar10_root: str) -> None:
     assert torch.equal(images.test_images.permute(0, 2, 3, 1), torch.from_numpy(reference.data))
     assert images.test_labels.tolist() == reference.targets
     assert images.class_names == reference.classes
+
+
+def test_the_next_process_finds_them_decoded_and_does_without_torchvision(cifar10_root: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from cifar.data.sources import CIFAR10; "
+        f"images = CIFAR10({cifar10_root!r}, [], {str(tmp_path)!r}).load(); "
+        "print(int(images.train_images.sum()), int(images.test_images.sum()), 'torchvision' in sys.modules)"
+    )
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    )
+    assert first[:2] == second[:2]
+    assert (first[2], second[2]) == ("True", "False")
 
 
 def plain_losses(
