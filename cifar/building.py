@@ -26,7 +26,7 @@ from cifar.data.splits import stratified_split
 from cifar.device import Device, set_up_device
 from cifar.errors import UserError
 from cifar.fast_conv import speed_up
-from cifar.optimizers import parameter_groups
+from cifar.optimizers import parameter_groups, refuse_unknown
 from cifar.schedules import Schedule
 from cifar.step import TrainingStep, build_step
 from cifar.tracking import NoTracker, RunInfo
@@ -100,9 +100,11 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     """Build the optimizer, whose weights `optimizer.groups` may give values of their own."""
     values = OmegaConf.to_container(cfg.optimizer, resolve=True)
     assert isinstance(values, dict)
-    groups = values.pop("groups", [])
+    if not isinstance(groups := values.pop("groups", []), list):
+        raise UserError(f"optimizer.groups={groups!r} is not possible: it takes a list of groups.")
     optimizer = create(OmegaConf.create(values), parameter_groups(model, groups))
     assert isinstance(optimizer, Optimizer)
+    refuse_unknown(groups, optimizer)
     return optimizer
 
 

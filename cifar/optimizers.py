@@ -17,6 +17,22 @@ NEWTON_SCHULZ = (
 )  # Jordan's coefficients: steep at zero, so small singular values grow
 
 
+LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "lr": ("a positive number", lambda value: value > 0),
+    "momentum": ("0 to less than 1", lambda value: 0 <= value < 1),
+    "weight_decay": ("0 or more", lambda value: value >= 0),
+    "iterations": ("a whole number from 1", lambda value: isinstance(value, int) and value >= 1),
+    "epochs": ("0 or more", lambda value: value >= 0),
+}
+
+
+def refuse_impossible(values: dict[str, Any], where: str) -> None:
+    """Raise `UserError` if one of the values is not a number within its limits."""
+    for name, value in values.items():
+        if name in LIMITS and not (isinstance(value, int | float) and LIMITS[name][1](value)):
+            raise UserError(f"{where}.{name}={value!r} is not possible: it takes {LIMITS[name][0]}.")
+
+
 def orthogonalise(matrices: Tensor, iterations: int = 3, eps: float = 1e-7) -> Tensor:
     """Return approximately U Vᵀ of each matrix U S Vᵀ in (B, M, N), by Newton–Schulz iterations.
 
@@ -56,26 +72,21 @@ class Muon(Optimizer):
         normalise: bool = False,
         others: dict[str, float] | None = None,
     ) -> None:
-        for name, value, allowed, is_good in [
-            ("lr", lr, "a positive number", lr > 0),
-            ("momentum", momentum, "0 to less than 1", 0 <= momentum < 1),
-            ("weight_decay", weight_decay, "0 or more", weight_decay >= 0),
-            ("iterations", iterations, "1 or more", iterations >= 1),
-        ]:
-            if not is_good:
-                raise UserError(f"optimizer.{name}={value} is not possible: it takes {allowed}.")
+        values = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "iterations": iterations}
+        refuse_impossible(values, "optimizer")
+        refuse_impossible(others or {}, "optimizer.others")
         weights = list(params)
         groups = weights if weights and isinstance(weights[0], dict) else [{"params": weights}]
         split = []
         for group in groups:
+            refuse_impossible(group, "optimizer.groups")
             chosen = list(group["params"])
             filters, rest = ([weight for weight in chosen if (weight.ndim == 4) == is_4d] for is_4d in (True, False))
             if filters:
                 split.append({**group, "params": filters, "is_filter": True})
             if rest:
                 split.append({**(others or {}), **group, "params": rest, "is_filter": False})
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(split, {**defaults, "iterations": iterations, "normalise": normalise})
+        super().__init__(split, {**values, "normalise": normalise})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -135,19 +146,33 @@ def parameter_groups(model: nn.Module, groups: Sequence[dict[str, Any]]) -> list
 
     Each of `groups` has `names`, a regular expression for whole names of weights, of which the first that matches
     counts, and values such as lr, weight_decay, or epochs, after which the schedule has ended for it.
-    Raises `UserError` for an expression that matches no weight.
+    Raises `UserError` for an expression that matches no weight, and for an impossible value.
     """
     named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not groups:
         return [*named.values()]
     rest, result = dict(named), []
     for group in groups:
+        if not isinstance(group, dict) or not isinstance(names := group.get("names"), str):
+            raise UserError("optimizer.groups: each needs names, a regular expression for whole names of weights.")
         values = {key: value for key, value in group.items() if key != "names"}
-        chosen = [name for name in rest if re.fullmatch(group["names"], name)]
+        refuse_impossible(values, "optimizer.groups")
+        try:
+            chosen = [name for name in rest if re.fullmatch(names, name)]
+        except re.error as error:
+            raise UserError(f"optimizer.groups: names={names!r} is no regular expression: {error}.") from error
         if not chosen:
             raise UserError(
-                f"optimizer.groups: names={group['names']!r} matches no weight of the model that is left. There are "
+                f"optimizer.groups: names={names!r} matches no weight of the model that is left. There are "
                 f"{', '.join(rest)}."
             )
         result.append({"params": [rest.pop(name) for name in chosen], **values})
     return [*([{"params": [*rest.values()]}] if rest else []), *result]
+
+
+def refuse_unknown(groups: Sequence[dict[str, Any]], optimizer: Optimizer) -> None:
+    """Raise `UserError` if a group has a value of which the optimizer knows nothing."""
+    known = ["names", "epochs", *optimizer.defaults]
+    for key in (key for group in groups for key in group):
+        if key not in known:
+            raise UserError(f"There is no key {key!r} in optimizer.groups. A group has: {', '.join(known)}.")

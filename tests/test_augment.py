@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from cifar.data.augment import CropFlip, TranslateAltflip, Unchanged
+from cifar.data.augment import CropFlip, TranslateAltflip, Unchanged, mirrored
 from cifar.errors import UserError
 
 
@@ -130,6 +130,11 @@ def test_shifts_are_even_and_a_cut_is_a_square_of_the_images_mean() -> None:
     assert cut[0, 0].nonzero().amax(0).tolist() == [12, 22]
     assert [int(part.sum()) for part in cut[:, 0]] == [36, 36, 36, 12]
     assert torch.equal(cut[:, 0], cut[:, 2])
+
+
+def test_a_shift_beyond_the_image_is_mirrored_again_and_again() -> None:
+    assert mirrored(torch.arange(-7, 10), size=4).tolist() == [1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
+    assert mirrored(torch.arange(-2, 3), size=1).tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("value", [{"shift": -1}, {"cutout": -1}])

@@ -1,11 +1,13 @@
 """Muon against the exact polar factor and torch's SGD, and parameter groups from the configuration."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn, optim
 
 from cifar.errors import UserError
-from cifar.optimizers import Muon, orthogonalise, parameter_groups
+from cifar.optimizers import Muon, orthogonalise, parameter_groups, refuse_unknown
 from tests.tiny_model import tiny
 
 
@@ -94,10 +96,45 @@ def test_a_tall_matrix_takes_larger_steps() -> None:
     torch.testing.assert_close(weight.detach(), -expected)
 
 
-@pytest.mark.parametrize("value", [{"lr": 0.0}, {"lr": 1.0, "momentum": 1.0}, {"lr": 1.0, "iterations": 0}])
-def test_impossible_values_are_refused(value: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"lr": "large"},
+        {"lr": 1.0, "momentum": 1.0},
+        {"lr": 1.0, "iterations": 0},
+        {"lr": 1.0, "iterations": 2.5},
+        {"lr": 1.0, "others": {"momentum": 5}},
+        {"lr": 1.0, "others": {"lr": -0.1}},
+    ],
+)
+def test_impossible_values_are_refused(value: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="is not possible: it takes"):
-        Muon([nn.Parameter(torch.zeros(1))], **value)  # type: ignore[arg-type]
+        Muon([nn.Parameter(torch.zeros(1))], **value)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"names": ".*", "lr": -1}, r"optimizer\.groups\.lr=-1 is not possible"),
+        ({"names": ".*", "epochs": "all"}, r"optimizer\.groups\.epochs='all' is not possible"),
+        ({"lr": 1.0}, "needs names"),
+        (1, "needs names"),
+        ({"names": "("}, r"names='\(' is no regular expression"),
+        ({"names": "nothing"}, "names='nothing' matches no weight"),
+    ],
+)
+def test_impossible_groups_are_refused(group: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parameter_groups(tiny(), [group])
+
+
+def test_a_groups_key_that_the_optimizer_does_not_know_is_refused() -> None:
+    model = tiny()
+    refuse_unknown([{"names": ".*", "epochs": 1, "momentum": 0.5}], optim.SGD(model.parameters()))
+    with pytest.raises(UserError, match=r"no key .momentum. in .* A group has: names, epochs, lr, betas"):
+        refuse_unknown([{"names": ".*", "momentum": 0.5}], optim.Adam(model.parameters()))
 
 
 def test_groups_are_chosen_by_name_the_first_match_counts() -> None:
@@ -111,5 +148,3 @@ def test_groups_are_chosen_by_name_the_first_match_counts() -> None:
     assert (biases["lr"], head["epochs"]) == (0.5, 2)
     learnt = [id(weight) for name, weight in named.items() if name != "0.weight"]
     assert [id(weight) for weight in parameter_groups(model, [])] == learnt
-    with pytest.raises(UserError, match=r"names='nothing' matches no weight"):
-        parameter_groups(model, [{"names": "nothing"}])

@@ -1,8 +1,10 @@
 """The fast network: whitening, partial identities, frozen weights, shapes."""
 
+import pytest
 import torch
 from torch import nn
 
+from cifar.errors import UserError
 from cifar.models.speednet import Norm, Whitening, convolution, speednet
 
 
@@ -47,3 +49,9 @@ def test_the_network_is_fitted_to_the_images_that_it_is_given() -> None:
     other.fit(images)
     assert torch.equal(model.whitening.weight, other.weight)
     assert isinstance(model.head, nn.Linear)
+
+
+@pytest.mark.parametrize("widths", [[], [8, 8], [8, 0, 8], [8, 8, 8, 8]])
+def test_impossible_widths_are_refused(widths: list[int]) -> None:
+    with pytest.raises(UserError, match="it takes three numbers of channels"):
+        speednet(widths=widths)

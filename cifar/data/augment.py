@@ -119,8 +119,9 @@ def across(width: int, flip: Tensor) -> Tensor:
 
 
 def mirrored(places: Tensor, size: int) -> Tensor:
-    """Return the places with those outside 0 … size - 1 mirrored at the first and the last pixel."""
-    return (size - 1) - ((size - 1) - places.abs()).abs()
+    """Return the places with those outside 0 … size - 1 mirrored at the first and last pixel, as often as need be."""
+    last = size - 1
+    return last - (last - places.abs() % max(1, 2 * last)).abs()
 
 
 def pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

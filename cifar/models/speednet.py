@@ -11,6 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from cifar.errors import UserError
+
 PATCH = 2  # pixels on each side of a whitened patch
 
 
@@ -73,6 +75,8 @@ class SpeedNet(nn.Module):
 
     def __init__(self, widths: Sequence[int], num_classes: int, scale: float | None, norm_momentum: float) -> None:
         super().__init__()
+        if len(widths) != 3 or min(widths) < 1:
+            raise UserError(f"model.widths={[*widths]} is not possible: it takes three numbers of channels.")
         self.whitening = Whitening(3)
         channels = [self.whitening.out_channels, *widths]
         self.groups = nn.Sequential(
