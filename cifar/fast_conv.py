@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MIN_MAP_CHANNELS = 64  # output channels from which the whole-map form pays
@@ -38,6 +39,8 @@ class FastConv2d(nn.Conv2d):
     def choose_form(self, inputs: Tensor) -> Form | None:
         """Return the form for inputs of this shape, None for torch's own."""
         if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return None
+        if inputs.dim() != 4 or inputs.numel() == 0:
             return None
         height, width = inputs.shape[2:]
         if self.kernel_size == (1, 1) and self.padding == (0, 0):
@@ -119,7 +122,10 @@ def tiled(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class TiledConvolution(torch.autograd.Function):
-    """Winograd's F(4×4, 3×3), whose gradient keeps the transformed inputs instead of computing them twice."""
+    """Winograd's F(4×4, 3×3), whose gradient keeps the transformed inputs instead of computing them twice.
+
+    Second derivatives are refused; `device.fast_conv=false` has them.
+    """
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -131,6 +137,7 @@ class TiledConvolution(torch.autograd.Function):
         return outputs
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients: for the inputs a convolution with the kernel turned round."""
         left, weight = ctx.saved_tensors

@@ -126,6 +126,35 @@ def test_other_layers_dtypes_and_contexts_are_left_to_torch() -> None:
         assert layer(inputs).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("shape", [(128, 8, 8), (0, 128, 8, 8)])
+def test_an_image_without_its_batch_and_a_batch_without_images_are_left_to_torch(shape: tuple[int, ...]) -> None:
+    layer = nn.Conv2d(128, 16, 3, padding=1)
+    inputs = torch.randn(shape)
+    expected = layer(inputs)
+    speed_up(layer)
+    assert torch.equal(layer(inputs), expected)
+
+
+@pytest.mark.parametrize(("size", "has_second"), [(2, True), (8, False)])
+def test_second_derivatives_are_right_or_refused(size: int, has_second: bool) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(128, 64, 3, padding=1)
+    fast = copy.deepcopy(plain)
+    speed_up(fast)
+    inputs, seconds = torch.randn(2, 128, size, size), []
+    for layer in (plain, fast):
+        leaf = inputs.clone().requires_grad_()
+        (first,) = torch.autograd.grad(layer(leaf).square().sum(), leaf, create_graph=True)
+        if layer is fast and not has_second:
+            with pytest.raises(RuntimeError, match="once_differentiable"):
+                first.square().sum().backward()
+            return
+        first.square().sum().backward()
+        assert leaf.grad is not None
+        seconds.append(leaf.grad)
+    torch.testing.assert_close(seconds[1], seconds[0], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("build", [resnet50, vgg16])
 def test_a_model_keeps_its_keys_its_shapes_and_its_losses(build: type[nn.Module]) -> None:
     torch.manual_seed(0)
