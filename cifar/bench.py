@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import resource
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -25,13 +27,14 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from cifar import cli
+from cifar import cli, signals
 from cifar.building import build_loaders, build_parts, create
 from cifar.config import check
 from cifar.data.sources import Images
 from cifar.device import Device, set_up_device
+from cifar.errors import UserError
 from cifar.experiment import new_trainer
-from cifar.run_folder import git_commit, library_versions, write_json
+from cifar.run_folder import git_commit, library_versions, prepare_results, write_results
 from cifar.search import compose_trial
 from cifar.tracking import RunInfo
 
@@ -147,8 +150,12 @@ def peak_memory(name: str, words: list[str], num_steps: int) -> int:
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what the function returns in a process that does nothing else."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            signals.check()
+            raise UserError("The process that measures the memory was killed, probably for want of memory.") from error
 
 
 def matmul_rate(device: Device) -> float:
@@ -241,14 +248,14 @@ def bench(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.steps < 1 or options.rounds < 1:
         parser.error("--steps and --rounds take 1 or more")
-    results = []
+    prepare_results(options.json)
+    results: list[dict[str, Any]] = []
     for model in options.model:
         words = [f"model={model}", f"device={options.device}", f"batch_size={options.batch_size}"]
         threads = [] if options.threads is None else [f"device.threads={options.threads}"]
         results.append(compare([*words, *threads, *options.set, "tracker=none"], options.rounds, options.steps))
+        write_results(options.json, results)
         print(table(results[-1]), flush=True)
-    if options.json is not None:
-        write_json(options.json, {"results": results})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A run's folder: who may write to it, atomically written files, its summary, facts about the software."""
 
+import errno
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import re
 import secrets
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -115,6 +117,26 @@ def write_atomically(
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` atomically as indented JSON."""
     write_atomically(path, lambda file: file.write(to_json(content, indent=2).encode() + b"\n"))
+
+
+def prepare_results(path: Path | None) -> None:
+    """Make the folder for a file of results, and raise `UserError` before the work rather than after it if need be."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}.") from error
+
+
+def write_results(path: Path | None, results: list[dict[str, Any]]) -> None:
+    """Write what was measured so far, if a file was named for it."""
+    if path is not None:
+        write_json(path, {"results": results})
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ run, whose time is given apart, does for all.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -15,7 +15,7 @@ from cifar import cli
 from cifar.building import build_loaders, build_parts
 from cifar.config import check
 from cifar.experiment import fit_to_images, new_trainer
-from cifar.run_folder import git_commit, library_versions, write_json
+from cifar.run_folder import git_commit, library_versions, prepare_results, write_results
 from cifar.search import compose_trial
 from cifar.statistics import interval
 from cifar.step import keep
@@ -50,11 +50,19 @@ def timed_run(words: list[str]) -> dict[str, Any]:
     }
 
 
-def time_recipe(words: list[str], num_seeds: int) -> dict[str, Any]:
-    """Run once for what is done once, then with every seed."""
+def time_recipe(words: list[str], num_seeds: int) -> Iterator[dict[str, Any]]:
+    """Run once for what is done once, then with every seed; yield what is known after each."""
     first = timed_run([*words, "seed=0"])
-    runs = [timed_run([*words, f"seed={seed}"]) for seed in range(num_seeds)]
-    return {"words": words, "git_commit": git_commit(), "versions": library_versions(), "first": first, "runs": runs}
+    runs: list[dict[str, Any]] = []
+    for seed in range(num_seeds):
+        runs.append(timed_run([*words, f"seed={seed}"]))
+        yield {"words": words, "git_commit": git_commit(), "versions": library_versions(), "first": first, "runs": runs}
+
+
+def line(run: dict[str, Any]) -> str:
+    """Return one run in words."""
+    views = "" if run["tta_accuracy"] is None else f", {percent(run['tta_accuracy'])} with TTA"
+    return f"seed {run['seed']}: {percent(run['accuracy'])}{views}, {run['seconds']:.3f} s"
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -92,12 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error("--seeds takes 1 or more")
-    results = []
+    prepare_results(options.json)
+    results: list[dict[str, Any]] = []
     for recipe in options.recipes:
         words = [f"experiment={recipe}", f"device={options.device}", *options.set, "tracker=none"]
-        results.append(time_recipe(words, options.seeds))
-        if options.json is not None:
-            write_json(options.json, {"results": results})
+        for result in time_recipe(words, options.seeds):
+            write_results(options.json, [*results, result])
+            print(recipe, line(result["runs"][-1]), flush=True)
+        results.append(result)
     print(table(results), flush=True)
 
 

@@ -1,6 +1,7 @@
 """The yardstick: what it measures, and what it prints."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cifar import bench
 from cifar.bench import OURS, PLAIN, Pictures, matmul_rate, our_loop, plain_loop, step_flops, table
 from cifar.data.sources import Images
 from cifar.device import Device
+from cifar.errors import UserError
 from cifar.search import compose_trial
 from tests.conftest import QUIET
 
@@ -49,8 +51,9 @@ def test_both_are_compared_in_turn_and_written_down(
     monkeypatch.setattr(bench, "in_own_process", lambda function, *arguments: function(*arguments))
     words = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size"))]
     arguments = ["--device", "cpu", "--batch-size", "10", "--threads", "1", "--steps", "2", "--rounds", "3"]
-    bench.bench([*arguments, "--json", str(tmp_path / "out.json"), "--set", *words])
-    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    path = tmp_path / "not" / "yet" / "out.json"
+    bench.bench([*arguments, "--json", str(path), "--set", *words])
+    (result,) = json.loads(path.read_text())["results"]
     assert len(result["rounds"]) == len(result["ratios"]) == 3
     for turn, ratio in zip(result["rounds"], result["ratios"], strict=True):
         assert ratio == turn[PLAIN]["total"] / turn[OURS]["total"]
@@ -79,3 +82,18 @@ def test_the_table_to_the_digit() -> None:
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(SystemExit):
         bench.bench(["--steps", "0"])
+
+
+def test_results_that_could_not_be_written_are_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "compare", lambda *arguments: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "out.json"):
+        with pytest.raises(UserError, match="can't be written"):
+            bench.bench(["--json", str(path)])
+
+
+def test_a_killed_process_ends_the_comparison() -> None:
+    with pytest.raises(UserError, match="memory"):
+        bench.in_own_process(os._exit, 9)

@@ -9,7 +9,7 @@ import pytest
 from cifar import speedrun
 from cifar.experiment import run
 from cifar.search import compose_trial
-from cifar.speedrun import table
+from cifar.speedrun import line, table
 from tests.conftest import QUIET, read_summary
 
 WORDS = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size", "model"))]
@@ -32,7 +32,8 @@ def test_every_seed_is_run_as_run_py_runs_it_and_timed(tmp_path: Path, capsys: p
     summary = read_summary(tmp_path / "run")
     assert result["runs"][1]["accuracy"] == summary["test_accuracy"]
     assert result["runs"][1]["tta_accuracy"] == summary["test_tta_accuracy"]
-    assert capsys.readouterr().out.endswith(table([result]) + "\n")
+    lines = [f"speedrun94 {line(entry)}" for entry in result["runs"]]
+    assert capsys.readouterr().out.endswith("\n".join([*lines, table([result])]) + "\n")
 
 
 def test_the_table_to_the_digit() -> None:
@@ -51,6 +52,25 @@ def test_the_table_to_the_digit() -> None:
         "speedrun94       2    93.10 ± 1.27 %    94.10 ± 1.27 %     0.14 %     2.100   0.141     43.0 s",
         "demo             1           50.00 %                 –          –     1.000       –     43.0 s",
     ]
+
+
+def test_what_was_measured_is_kept_when_a_later_run_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed_run(words: list[str]) -> dict[str, Any]:
+        if words[-1] == "seed=2":
+            raise KeyboardInterrupt
+        return {"seed": words[-1], "accuracy": 0.5, "tta_accuracy": None, "seconds": 1.0}
+
+    monkeypatch.setattr(speedrun, "timed_run", timed_run)
+    with pytest.raises(KeyboardInterrupt):
+        speedrun.main(["--seeds", "5", "--json", str(tmp_path / "out.json")])
+    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert [run["seed"] for run in result["runs"]] == ["seed=0", "seed=1"]
+
+
+def test_a_run_in_words() -> None:
+    run = {"seed": 3, "accuracy": 0.93, "tta_accuracy": 0.94, "seconds": 2.0}
+    assert line(run) == "seed 3: 93.00 %, 94.00 % with TTA, 2.000 s"
+    assert line(run | {"tta_accuracy": None}) == "seed 3: 93.00 %, 2.000 s"
 
 
 def test_impossible_numbers_are_refused() -> None:
