@@ -13,7 +13,7 @@ demo: install
 	$(BIN)/python run.py experiment=demo
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu"
