@@ -21,7 +21,7 @@ from torch.nn import functional as F
 MIN_MAP_CHANNELS = 64  # output channels from which one tile for the whole map pays
 MIN_TILED_TAPS = 64 * 128  # input times output channels from which several tiles pay
 MAX_TILED_SIZE = 16
-MIN_GROUPED_TILES = 400  # from which a grouped convolution is the faster batch of products
+MIN_GROUPED_TILES = 1000  # from which a grouped convolution is the faster batch of products
 TILE = 4  # outputs of a tile, in each direction
 PATCH = TILE + 2  # inputs that they depend on
 
@@ -181,8 +181,8 @@ class BilinearConvolution(torch.autograd.Function):
         size = inputs.shape[2]
         matrices = plane_matrices(size if is_one_tile(size) else PATCH)
         left = transform(matrices.for_inputs, cut(inputs))  # (T, P, C)
-        taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
-        right = (matrices.for_weight @ taps).view(-1, *weight.shape[:2])  # (P, out, C)
+        taps = weight.permute(0, 2, 3, 1).reshape(len(weight), -1, weight.shape[1])  # (out, 9, C)
+        right = transform(matrices.for_weight, taps)  # (out, P, C)
         tiles = transform(matrices.for_outputs, multiply(left, right, len(inputs)))
         ctx.save_for_backward(left, right)
         ctx.matrices, ctx.size, ctx.has_bias = matrices, size, bias is not None
@@ -197,12 +197,12 @@ class BilinearConvolution(torch.autograd.Function):
         grad_products = transform(for_outputs.t(), split(grad))  # (T, P, out)
         grad_inputs = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_left = multiply(grad_products, right.transpose(1, 2), len(grad))
+            grad_left = multiply(grad_products, right.transpose(0, 2), len(grad))
             grad_inputs = add_up(transform(for_inputs.t(), grad_left), ctx.size)
         if ctx.needs_input_grad[1]:
             grad_right = torch.bmm(grad_products.permute(1, 2, 0), left.transpose(0, 1))  # (P, out, C)
-            grad_taps = for_weight.t() @ grad_right.flatten(1)
-            grad_weight = grad_taps.view(3, 3, *grad_right.shape[1:]).permute(2, 3, 0, 1)
+            grad_taps = transform(for_weight.t(), grad_right.transpose(0, 1))
+            grad_weight = grad_taps.view(len(right), 3, 3, -1).permute(0, 3, 1, 2)
         return grad_inputs, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None
 
 
@@ -212,14 +212,14 @@ def transform(matrix: Tensor, tiles: Tensor) -> Tensor:
 
 
 def multiply(left: Tensor, right: Tensor, num_images: int) -> Tensor:
-    """Return P matrix products (T, P, out) of (T, P, C) with (P, out, C)."""
+    """Return P matrix products (T, P, out) of (T, P, C) with (out, P, C)."""
     num_tiles, num_products, channels = left.shape
     if num_tiles < MIN_GROUPED_TILES:
-        products = left.new_empty((num_tiles, num_products, right.shape[1]))
-        torch.bmm(left.transpose(0, 1), right.transpose(1, 2), out=products.transpose(0, 1))
+        products = left.new_empty((num_tiles, num_products, len(right)))
+        torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0), out=products.transpose(0, 1))
         return products
     rows = left.view(num_images, -1, num_products * channels)
-    products = convolve_rows(rows, right.reshape(-1, channels), groups=num_products)
+    products = convolve_rows(rows, right.transpose(0, 1).reshape(-1, channels), groups=num_products)
     return products.reshape(num_tiles, num_products, -1)
 
 
