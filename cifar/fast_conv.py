@@ -10,16 +10,16 @@ channels_last memory. A layer keeps its parameters, so checkpoints don't change;
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from cifar.errors import UserError
+
 MIN_MAP_CHANNELS = 64  # output channels from which one tile for the whole map pays
-MIN_TILED_TAPS = 64 * 128  # input times output channels from which several tiles pay
+MIN_TILED_CHANNELS = 64 * 128  # input times output channels from which tiles pay
 MAX_TILED_SIZE = 16
 MIN_GROUPED_TILES = 1000  # from which a grouped convolution is the faster batch of products
 TILE = 4  # outputs of a tile, in each direction
@@ -29,7 +29,7 @@ Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class FastConv2d(nn.Conv2d):
-    """A convolution that takes the fastest known form for the shape at hand, and torch's where there is none."""
+    """What `speed_up` makes of an ordinary convolution: it takes the fastest known form for the shape at hand."""
 
     def forward(self, inputs: Tensor) -> Tensor:  # (N, C, H, W) -> (N, out, H', W')
         """Return the convolution of float32 inputs on a CPU; anything else is torch's affair."""
@@ -42,17 +42,15 @@ class FastConv2d(nn.Conv2d):
             return None
         if inputs.dim() != 4 or inputs.numel() == 0:
             return None
-        height, width = inputs.shape[2:]
         if self.kernel_size == (1, 1) and self.padding == (0, 0):
-            stride = self.stride
-            return lambda x, weight, bias: pointwise(x, weight, bias, stride)
+            return lambda x, weight, bias: pointwise(x, weight, bias, self.stride)
+        height, width = inputs.shape[2:]
         if self.kernel_size != (3, 3) or self.padding != (1, 1) or self.stride != (1, 1) or height != width:
             return None
-        if height in (2, 4) and self.out_channels >= MIN_MAP_CHANNELS:
-            return bilinear
-        if height <= MAX_TILED_SIZE and self.in_channels * self.out_channels >= MIN_TILED_TAPS:
-            return bilinear
-        return None
+        is_wide = self.in_channels * self.out_channels >= MIN_TILED_CHANNELS
+        if is_one_tile(height):
+            return bilinear if is_wide or self.out_channels >= MIN_MAP_CHANNELS else None
+        return bilinear if is_wide and 1 < height <= MAX_TILED_SIZE else None
 
 
 def speed_up(model: nn.Module) -> None:
@@ -63,7 +61,7 @@ def speed_up(model: nn.Module) -> None:
             module.__class__ = FastConv2d
 
 
-def pointwise(inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...] = (1, 1)) -> Tensor:
+def pointwise(inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
     """Return the 1×1 convolution of (N, C, H, W) with (out, C, 1, 1)."""
     pixels = inputs.permute(0, 2, 3, 1)[:, :: stride[0], :: stride[1]]  # so that the gradient is channels_last too
     num_images, height, width, channels = pixels.shape
@@ -73,40 +71,63 @@ def pointwise(inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple
 
 
 class PointwiseConvolution(torch.autograd.Function):
-    """One matrix product over the channels, with its gradients. Second derivatives are refused."""
+    """A convolution of single pixels, but for the gradient of the weight, which is faster as a matrix product."""
 
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return (N, H * W, out) of pixels (N, H * W, C) and weight (out, C)."""
         ctx.save_for_backward(pixels, weight)
-        ctx.has_bias = bias is not None
-        return convolve_rows(pixels, weight, bias)
+        return convolve_rows(pixels, weight, bias).detach()  # no view, so that it may be changed in place
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients for the pixels, the weight and the bias."""
+        """Return the gradients for the pixels, the weight and the bias; raise `UserError` if they are to have some."""
         pixels, weight = ctx.saved_tensors
+        needs_pixels, needs_weight, needs_bias = ctx.needs_input_grad
         grad = grad.contiguous()
-        grad_pixels = gradient_for_rows(grad, pixels, weight) if ctx.needs_input_grad[0] else None
-        grad_weight = grad.flatten(0, 1).t() @ pixels.flatten(0, 1) if ctx.needs_input_grad[1] else None
-        return grad_pixels, grad_weight, grad.sum((0, 1)) if ctx.has_bias else None
+        with first_derivatives():
+            return (
+                gradient_for_rows(grad, pixels, weight) if needs_pixels else None,
+                grad.flatten(0, 1).t() @ pixels.flatten(0, 1) if needs_weight else None,
+                grad.sum((0, 1)) if needs_bias else None,
+            )
+
+
+def first_derivatives() -> torch.autocast:
+    """Return the context of a backward pass: float32 as in the forward pass.
+
+    Raises `UserError` if the gradients are to have gradients themselves.
+    """
+    if torch.is_grad_enabled():
+        raise UserError("The faster convolutions have no second derivatives; device.fast_conv=false has them.")
+    return torch.autocast("cpu", enabled=False)
 
 
 def convolve_rows(rows: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
     """Return the products (N, M, groups * out) of rows (N, M, groups * C) with weight (groups * out, C) in each group.
 
-    As the 1×1 convolution of one map of N × M pixels they are computed by kernels that know AVX-512 on processors of
-    every make, which float32 matrix products in torch do not.
+    They are computed as the 1×1 convolution of one map of N × M pixels, for which torch has a faster library than for
+    float32 matrix products.
     """
     return as_rows(F.conv2d(as_map(rows), weight[:, :, None, None], bias, groups=groups))
 
 
 def gradient_for_rows(grad: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient for rows (N, M, C) from that of their products with weight (out, C)."""
-    kernel = weight[:, :, None, None]
-    options = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, False])  # stride … groups, and what is asked for
-    return as_rows(torch.ops.aten.convolution_backward(as_map(grad), as_map(rows), kernel, None, *options)[0])
+    gradients = torch.ops.aten.convolution_backward(
+        as_map(grad),
+        as_map(rows),
+        weight[:, :, None, None],
+        bias_sizes=None,
+        stride=[1, 1],
+        padding=[0, 0],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=1,
+        output_mask=[True, False, False],
+    )
+    return as_rows(gradients[0])
 
 
 def as_map(rows: Tensor) -> Tensor:
@@ -127,38 +148,40 @@ class Matrices(NamedTuple):
     for_outputs: Tensor  # Aᵀ, (outputs, P)
 
 
-def winograd_matrices() -> Matrices:
-    """Return those for one dimension of a tile: 4 outputs from 6 inputs and 3 taps by 6 products."""
-    for_weight = [
+def matrices(for_weight: list[list[float]], for_inputs: list[list[float]], for_outputs: list[list[float]]) -> Matrices:
+    """Return an algorithm from its rows."""
+    rows = (for_weight, for_inputs, for_outputs)
+    return Matrices(*(torch.tensor(matrix, dtype=torch.float32, device="cpu") for matrix in rows))
+
+
+def in_two_dimensions(algorithm: Matrices) -> Matrices:
+    """Return the algorithm for a plane from that for a line."""
+    return Matrices(*(torch.kron(matrix, matrix) for matrix in algorithm))
+
+
+# A line of a tile: 4 outputs from 6 inputs and 3 taps by 6 products.
+WINOGRAD = matrices(
+    [
         [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
         [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1],
-    ]  # fmt: skip
-    for_inputs = [
+    ],
+    [
         [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
         [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
-    ]  # fmt: skip
-    for_outputs = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-    return Matrices(*(torch.tensor(rows).float() for rows in (for_weight, for_inputs, for_outputs)))
+    ],
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+)  # fmt: skip
 
+# A line of a map of two, with its padding: 3 products instead of 4. With inputs a, b and taps p, q, r the outputs are
+# qa + rb = q(a + b) + (r - q)b and pa + qb = q(a + b) + (p - q)a.
+PAIR = matrices([[0, 1, 0], [0, -1, 1], [1, -1, 0]], [[1, 1], [0, 1], [1, 0]], [[1, 1, 0], [1, 0, 1]])
 
-def pair_matrices() -> Matrices:
-    """Return those for one dimension of a map of two, with its padding: three products instead of four.
-
-    With inputs a, b and taps p, q, r the outputs are qa + rb = q(a + b) + (r - q)b and pa + qb = q(a + b) + (p - q)a.
-    """
-    for_weight = [[0, 1, 0], [0, -1, 1], [1, -1, 0]]
-    return Matrices(
-        *(torch.tensor(rows).float() for rows in (for_weight, [[1, 1], [0, 1], [1, 0]], [[1, 1, 0], [1, 0, 1]]))
-    )
-
-
-@cache
-def plane_matrices(size: int) -> Matrices:
-    """Return those for two dimensions: of a whole map of 2 or 4 with its padding, or of a patch of 6."""
-    matrices = pair_matrices() if size == 2 else winograd_matrices()
-    if size == TILE:  # what is left of the inputs is zero padding
-        matrices = matrices._replace(for_inputs=matrices.for_inputs[:, 1 : 1 + TILE])
-    return Matrices(*(torch.kron(matrix, matrix) for matrix in matrices))
+# By the pixels on each side of what a tile depends on; on a map of four two of the six inputs are padding.
+ALGORITHMS = {
+    2: in_two_dimensions(PAIR),
+    TILE: in_two_dimensions(WINOGRAD._replace(for_inputs=WINOGRAD.for_inputs[:, 1 : 1 + TILE])),
+    PATCH: in_two_dimensions(WINOGRAD),
+}
 
 
 def bilinear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -171,39 +194,41 @@ class BilinearConvolution(torch.autograd.Function):
     """The bilinear algorithm on T tiles: the whole map of every image if it has 2×2 or 4×4 pixels, else 4×4 outputs.
 
     Rows are a tile's pixels or products and columns the channels, so that what is computed together lies together.
-    The gradients are those of the algorithm, its matrices transposed. Second derivatives are refused;
-    `device.fast_conv=false` has them.
+    The gradients are those of the algorithm, its matrices transposed. What it keeps for them has 2.25 times the size of
+    the inputs, or a little more where 4 does not divide the map. A value that is not finite spreads over its tile.
     """
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the outputs (N, out, S, S)."""
         size = inputs.shape[2]
-        matrices = plane_matrices(size if is_one_tile(size) else PATCH)
-        left = transform(matrices.for_inputs, cut(inputs))  # (T, P, C)
+        algorithm = ALGORITHMS[size if is_one_tile(size) else PATCH]
+        left = transform(algorithm.for_inputs, cut_inputs(inputs))  # (T, P, C)
         taps = weight.permute(0, 2, 3, 1).reshape(len(weight), -1, weight.shape[1])  # (out, 9, C)
-        right = transform(matrices.for_weight, taps)  # (out, P, C)
-        tiles = transform(matrices.for_outputs, multiply(left, right, len(inputs)))
-        ctx.save_for_backward(left, right)
-        ctx.matrices, ctx.size, ctx.has_bias = matrices, size, bias is not None
-        return join(tiles if bias is None else tiles.add_(bias), size)
+        right = transform(algorithm.for_weight, taps)  # (out, P, C)
+        tiles = transform(algorithm.for_outputs, multiply(left, right, len(inputs)))
+        needs_inputs, needs_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(left if needs_weight else None, right if needs_inputs else None)
+        ctx.algorithm, ctx.size = algorithm, size
+        outputs = join_outputs(tiles if bias is None else tiles.add_(bias), size)
+        return outputs.detach()  # no view, so that it may be changed in place
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients for the inputs, the weight and the bias."""
+        """Return the gradients for inputs, weight and bias; raise `UserError` if they are to have some themselves."""
         left, right = ctx.saved_tensors
-        for_weight, for_inputs, for_outputs = ctx.matrices
-        grad_products = transform(for_outputs.t(), split(grad))  # (T, P, out)
+        for_weight, for_inputs, for_outputs = ctx.algorithm
         grad_inputs = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_left = multiply(grad_products, right.transpose(0, 2), len(grad))
-            grad_inputs = add_up(transform(for_inputs.t(), grad_left), ctx.size)
-        if ctx.needs_input_grad[1]:
-            grad_right = torch.bmm(grad_products.permute(1, 2, 0), left.transpose(0, 1))  # (P, out, C)
-            grad_taps = transform(for_weight.t(), grad_right.transpose(0, 1))
-            grad_weight = grad_taps.view(len(right), 3, 3, -1).permute(0, 3, 1, 2)
-        return grad_inputs, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None
+        with first_derivatives():
+            grad_products = transform(for_outputs.t(), split_outputs(grad))  # (T, P, out)
+            if right is not None:
+                grad_left = multiply(grad_products, right.transpose(0, 2), len(grad))
+                grad_inputs = add_up_inputs(transform(for_inputs.t(), grad_left), ctx.size)
+            if left is not None:
+                grad_right = torch.bmm(grad_products.permute(1, 2, 0), left.transpose(0, 1))  # (P, out, C)
+                grad_taps = transform(for_weight.t(), grad_right.transpose(0, 1))
+                grad_weight = grad_taps.view(len(grad_taps), 3, 3, -1).permute(0, 3, 1, 2)
+        return grad_inputs, grad_weight, grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
 
 
 def transform(matrix: Tensor, tiles: Tensor) -> Tensor:
@@ -212,13 +237,13 @@ def transform(matrix: Tensor, tiles: Tensor) -> Tensor:
 
 
 def multiply(left: Tensor, right: Tensor, num_images: int) -> Tensor:
-    """Return P matrix products (T, P, out) of (T, P, C) with (out, P, C)."""
+    """Return P matrix products (T, P, out) of (T, P, C) with (out, P, C); T is a multiple of `num_images`."""
     num_tiles, num_products, channels = left.shape
     if num_tiles < MIN_GROUPED_TILES:
         products = left.new_empty((num_tiles, num_products, len(right)))
         torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0), out=products.transpose(0, 1))
         return products
-    rows = left.view(num_images, -1, num_products * channels)
+    rows = left.view(num_images, -1, num_products * channels)  # a map with two sides, as channels_last memory needs
     products = convolve_rows(rows, right.transpose(0, 1).reshape(-1, channels), groups=num_products)
     return products.reshape(num_tiles, num_products, -1)
 
@@ -228,7 +253,7 @@ def is_one_tile(size: int) -> bool:
     return size in (2, TILE)
 
 
-def cut(inputs: Tensor) -> Tensor:
+def cut_inputs(inputs: Tensor) -> Tensor:
     """Return the pixels (T, pixels, C) on which every tile of (N, C, S, S) depends: overlapping 6×6 patches."""
     num_images, channels, size, _ = inputs.shape
     pixels = inputs.permute(0, 2, 3, 1)
@@ -239,11 +264,11 @@ def cut(inputs: Tensor) -> Tensor:
     return patches.permute(0, 1, 2, 4, 5, 3).reshape(-1, PATCH * PATCH, channels)
 
 
-def add_up(patches: Tensor, size: int) -> Tensor:
-    """Return (N, C, S, S), in which the patches (T, pixels, C) are added where they overlap: the transpose of `cut`."""
+def add_up_inputs(patches: Tensor, size: int) -> Tensor:
+    """Return (N, C, S, S), the sum of the patches (T, pixels, C) where they overlap: the transpose of `cut_inputs`."""
     channels = patches.shape[2]
     if is_one_tile(size):
-        return join(patches, size)
+        return join_outputs(patches, size)
     tiles = -(-size // TILE)
     patches = patches.view(-1, tiles, tiles, PATCH, PATCH, channels).transpose(2, 3)  # (N, rows, 6, columns, 6, C)
     padded = patches.new_zeros((len(patches), tiles + 1, TILE, tiles + 1, TILE, channels))
@@ -256,7 +281,7 @@ def add_up(patches: Tensor, size: int) -> Tensor:
     return pixels[:, 1 : 1 + size, 1 : 1 + size].contiguous().permute(0, 3, 1, 2)
 
 
-def join(tiles: Tensor, size: int) -> Tensor:
+def join_outputs(tiles: Tensor, size: int) -> Tensor:
     """Return (N, out, S, S) in channels_last memory from the tiles' outputs (T, outputs, out)."""
     channels = tiles.shape[2]
     if is_one_tile(size):
@@ -267,8 +292,8 @@ def join(tiles: Tensor, size: int) -> Tensor:
     return pixels[:, :size, :size].contiguous().permute(0, 3, 1, 2)
 
 
-def split(outputs: Tensor) -> Tensor:
-    """Return the tiles' (T, outputs, out) of (N, out, S, S), with zeros beyond the map: the transpose of `join`."""
+def split_outputs(outputs: Tensor) -> Tensor:
+    """Return the tiles (T, outputs, out) of (N, out, S, S), zero beyond the map: the transpose of `join_outputs`."""
     num_images, channels, size, _ = outputs.shape
     pixels = outputs.permute(0, 2, 3, 1)
     if is_one_tile(size):
