@@ -19,7 +19,7 @@ slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 bench: install
-	$(BIN)/python -m cifar.bench --model resnet50 vgg16 --steps 10 --rounds 7 --json outputs/bench.json
+	$(BIN)/python -m cifar.bench --model resnet50 vgg16 --steps 10 --rounds 9 --json outputs/bench.json
 
 GPU_BENCH := $(BIN)/python -m cifar.bench --device cuda --model resnet18 resnet50 vgg16 speednet --steps 50
 
