@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -102,6 +103,14 @@ class Run:
             assert is_alive, f"it ended before {pattern!r}:\n{self.text}"
             time.sleep(0.01)
         raise AssertionError(f"no line matched {pattern!r}:\n{self.text}")
+
+    def wait_until(self, is_true: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until a condition holds."""
+        deadline = time.monotonic() + seconds
+        while not is_true():
+            assert self.process.is_alive(), f"it ended too early:\n{self.text}"
+            assert time.monotonic() < deadline, f"it did not come to that:\n{self.text}"
+            time.sleep(0.01)
 
     def send(self, signum: int, to_group: bool = False) -> None:
         """Send a signal to the process, or to its whole group as a terminal does."""

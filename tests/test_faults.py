@@ -122,9 +122,9 @@ def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_i
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, command: Command, signum: int) -> None:
-    run = start("-m", *QUIET, *SLOW, "epochs=2", "lr=0.1,-1,0.01,0.001", "hydra.sweep.dir=multirun/one")
+    run = start("-m", *QUIET, *SLOW, "epochs=4", "lr=0.1,-1,0.01,0.001", "hydra.sweep.dir=multirun/one")
     run.wait_for("Job 2 starts")
-    run.wait_for(r"Epoch \[2/2\], Step \[2/8\]")
+    run.wait_for(r"Epoch \[2/4\], Step \[2/8\]")
     run.send(signum)
     assert run.end() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signal.Signals(signum)]
     sweep = tmp_path / "multirun" / "one"
@@ -142,12 +142,12 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, comm
     assert again.end() == 1
     assert "multirun/one/0 is done already" in again.text
     assert "Job 1 failed: lr=-1.0 is not possible" in again.text
-    assert f"Resumed at step {cut_at} of 16" in again.text
+    assert f"Resumed at step {cut_at} of 32" in again.text
     assert (sweep / "0" / "metrics.jsonl").read_bytes() == first
     statuses = [read_summary(sweep / str(number))["status"] for number in range(4)]
     assert statuses == ["completed", "failed", "completed", "completed"]
     for number in (2, 3):
-        assert_no_step_is_missing_or_doubled(sweep / str(number), 16)
+        assert_no_step_is_missing_or_doubled(sweep / str(number), 32)
     assert sorted(path.name for path in sweep.iterdir()) == [
         ".lock", ".multirun.yaml.copy", "0", "1", "2", "3", "accuracy_vs_lr.png", "accuracy_vs_lr.svg", "curves.png",
         "curves.svg", "multirun.yaml", "report.csv", "report.html", "report.md", "runs.csv", "sweep.json",
@@ -197,28 +197,32 @@ def test_a_sweep_that_is_done_says_so_and_one_whose_files_changed_is_done_again(
 
 
 def test_a_sweep_side_by_side_that_lost_a_worker_goes_on(tmp_path: Path, start: Start) -> None:
-    arguments = ["-m", *QUIET, *SLOW, "epochs=3", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    arguments = ["-m", *QUIET, *SLOW, "epochs=6", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     run = start(*arguments, "hydra.sweep.dir=side")
-    run.wait_for(r"Epoch \[2/3\], Step \[4/8\]")
+    run.wait_for(r"Epoch \[2/6\], Step \[4/8\]")
     owner = next(path for path in (tmp_path / "side").glob("*/.lock-owner"))
     os.kill(int(re.findall(r"process (\d+)", owner.read_text())[0]), signal.SIGKILL)
     assert run.end() == 1
     again = start("side", program=RESUME_SWEEP)
-    again.wait_for(r"Resumed at step \d+ of 24")
+    again.wait_for(r"Resumed at step \d+ of 48")
     assert again.end() == 0, again.text
     assert again.output.endswith("All 3 jobs of side are done (0 were before).\n")
     for number in range(3):
-        assert_no_step_is_missing_or_doubled(tmp_path / "side" / str(number), 24)
+        assert_no_step_is_missing_or_doubled(tmp_path / "side" / str(number), 48)
+
+
+def has_stepped(folder: Path) -> bool:
+    """Return whether the run in the folder has logged a step."""
+    return (folder / "metrics.jsonl").is_file() and bool((folder / "metrics.jsonl").read_text())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
     tmp_path: Path, start: Start, signum: int
 ) -> None:
-    arguments = ["-m", *QUIET, *SLOW, "epochs=20", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    arguments = ["-m", *QUIET, *SLOW, "epochs=100", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     run = start(*arguments, "hydra.sweep.dir=side", "checkpoint.every_epochs=null")
-    for _ in range(12):
-        run.wait_for(r"Epoch \[\d+/20\], Step")
+    run.wait_until(lambda: all(has_stepped(tmp_path / "side" / number) for number in "01"))
     begin = time.perf_counter()
     run.send(signum, to_group=signum == signal.SIGINT)
     assert run.end() == 128 + signum
@@ -227,8 +231,28 @@ def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
     for number in range(2):
         summary = read_summary(tmp_path / "side" / str(number))
         assert summary["status"] == "interrupted"
-        assert summary["steps"] == read_checkpoint(tmp_path / "side" / str(number) / "checkpoint.pt")["step"]
+        assert summary["steps"] == read_checkpoint(tmp_path / "side" / str(number) / "checkpoint.pt")["step"] >= 1
     assert not (tmp_path / "side" / "2" / "summary.json").exists()
+
+
+def test_a_signal_while_a_job_side_by_side_is_being_built_loses_nothing(tmp_path: Path, start: Start) -> None:
+    arguments = ["-m", *QUIET, *SLOW, "epochs=10", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    run = start(*arguments, "+model.build_seconds=0,3", "hydra.sweep.dir=side")
+    owners = [tmp_path / "side" / number / ".lock-owner" for number in "01"]
+    run.wait_until(lambda: has_stepped(owners[0].parent) and owners[1].exists())
+    assert not has_stepped(owners[1].parent)
+    run.send(signal.SIGTERM)
+    assert run.end() == 128 + signal.SIGTERM
+    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.resume side\n")
+    summaries = [read_summary(owner.parent) for owner in owners]
+    assert [summary["status"] for summary in summaries] == ["interrupted"] * 2
+    assert summaries[0]["steps"] >= 1
+    assert summaries[1]["steps"] == 0
+    again = start("side", program=RESUME_SWEEP)
+    assert again.end() == 0, again.text
+    assert again.output.endswith("All 2 jobs of side are done (0 were before).\n")
+    for owner in owners:
+        assert_no_step_is_missing_or_doubled(owner.parent, 80)
 
 
 def test_two_runs_in_one_folder(tmp_path: Path, start: Start, command: Command) -> None:

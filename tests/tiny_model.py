@@ -19,10 +19,11 @@ def tiny(num_classes: int = 10, dropout: float = 0.1) -> nn.Module:
 
 
 class Slow(nn.Module):
-    """The tiny network, with a pause of `seconds` before every batch."""
+    """The tiny network, with a pause of `seconds` before every batch; it takes `build_seconds` to build."""
 
-    def __init__(self, seconds: float, num_classes: int = 10) -> None:
+    def __init__(self, seconds: float, num_classes: int = 10, build_seconds: float = 0) -> None:
         super().__init__()
+        time.sleep(build_seconds)
         self.seconds, self.inner = seconds, tiny(num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
