@@ -55,6 +55,14 @@ class Parts:
         """Return the model that is trained."""
         return self.train_step.model
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the summary tells of them."""
+        return {
+            "device": self.device.hardware_name(),
+            "precision": self.device.precision,
+            "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+        }
+
 
 @dataclass(frozen=True)
 class Loaders:
@@ -149,14 +157,7 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
         raise UserError(f"model.num_classes={num_classes} is too few: the data has {len(images.class_names)} classes.")
     if cfg.accumulate > cfg.batch_size:
         raise UserError(f"accumulate={cfg.accumulate} is not possible: a batch has {cfg.batch_size} images.")
-    has_batch_norm = any(isinstance(module, _BatchNorm) for module in parts.model.modules())
-    sizes = {min(cfg.batch_size, len(kept)), len(kept) % cfg.batch_size or cfg.batch_size}
-    if has_batch_norm and cfg.epochs and 1 in {size // min(cfg.accumulate, size) for size in sizes}:
-        raise UserError(
-            f"batch_size={cfg.batch_size} with accumulate={cfg.accumulate} is not possible for {len(kept)} training "
-            "images: it sends one image alone through the model, over which batch norm can't average. "
-            "Change batch_size, accumulate or data.limit."
-        )
+    refuse_single_images(cfg, parts.model, len(kept))
 
     def loader(images: Tensor, labels: Tensor, batch_size: int, **options: Any) -> Loader:
         device = parts.device.torch_device
@@ -173,3 +174,15 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
         test=loader(images.test_images[tested], images.test_labels[tested], cfg.eval_batch_size),
         class_names=images.class_names,
     )
+
+
+def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int) -> None:
+    """Raise `UserError` if a batch of the epoch, or a part of it, is one image and the model has batch norm."""
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
+    sizes = {min(cfg.batch_size, num_images), num_images % cfg.batch_size or cfg.batch_size}
+    if has_batch_norm and cfg.epochs and 1 in {size // min(cfg.accumulate, size) for size in sizes}:
+        raise UserError(
+            f"batch_size={cfg.batch_size} with accumulate={cfg.accumulate} is not possible for {num_images} training "
+            "images: it sends one image alone through the model, over which batch norm can't average. "
+            "Change batch_size, accumulate or data.limit."
+        )

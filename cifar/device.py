@@ -125,6 +125,20 @@ class Device:
         return f"{self.torch_device.type} ({self.hardware_name()}{threads}, {self.precision})"
 
 
+def find_device(name: str) -> str:
+    """Return `name`, or for "auto" the first that there is of cuda, mps and cpu; raise `UserError` if it is absent."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = [kind for kind, is_there in available.items() if is_there]
+    if name == "auto":
+        return kinds[0]
+    if name not in kinds:
+        raise UserError(
+            f"device={name} is not possible: torch {torch.__version__} finds none here. "
+            f"There is: auto, {', '.join(kinds)}."
+        )
+    return name
+
+
 def set_up_device(
     name: str,
     precision: str,
@@ -147,14 +161,7 @@ def set_up_device(
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic
     torch.set_num_threads(threads or DEFAULT_THREADS)
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, is_there in available.items() if is_there)
-    if not available[name]:
-        others = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise UserError(
-            f"device={name} is not possible: torch {torch.__version__} finds none here. There is: auto, {others}."
-        )
+    name = find_device(name)
     if graph and name != "cuda":
         raise UserError(f"device.graph=true is not possible on {name}: CUDA graphs need device=cuda.")
     if name == "cpu":

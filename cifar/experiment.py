@@ -81,13 +81,7 @@ def train_and_test(
     start = perf_counter()
     parts = build_parts(cfg, info)
     software = {"git_commit": git_commit(), "versions": library_versions(), "device": parts.device.describe()}
-    summary |= {
-        "seed": cfg.seed,
-        **software,
-        "device": parts.device.hardware_name(),
-        "precision": parts.device.precision,
-        "num_parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
-    }
+    summary |= {"seed": cfg.seed, **software, **parts.facts()}
     loaders = build_loaders(cfg, parts)
     if not info.is_resumed and cfg.init_from is None:
         fit_to_images(parts.model, loaders.train)
@@ -102,13 +96,8 @@ def train_and_test(
             "setup_seconds": perf_counter() - start,
         }
         write_json(folder / "summary.json", summary)
-        try:
-            with signals.deferred(lambda: write_json(folder / "summary.json", summary | {"status": "interrupted"})):
-                summary |= warm_up(trainer, loaders.test, cfg.tta)
-                diverged = fit(trainer)
-                test = trainer.test(loaders.test, cfg.tta)
-        finally:
-            summary |= trainer.progress()
+        with signals.deferred(lambda: write_json(folder / "summary.json", summary | {"status": "interrupted"})):
+            diverged, test = fit_and_test(trainer, loaders.test, cfg.tta, summary)
         summary |= test.facts()
         tracker.log_predictions(predictions_of(test, loaders))
         tracker.summarise(summary | {"status": "diverged" if diverged else "completed"})
@@ -148,13 +137,23 @@ def predictions_of(test: Evaluation, loaders: Loaders) -> Predictions:
     return Predictions(images, labels, test.predictions, test.confidences, loaders.class_names)
 
 
-def fit(trainer: Trainer) -> DivergedError | None:
-    """Train; return the error if the run diverged, because the accuracy of its last state is a result too."""
+def fit_and_test(
+    trainer: Trainer, test_loader: Loader, tta: str, summary: dict[str, Any]
+) -> tuple[DivergedError | None, Evaluation]:
+    """Train and test; whatever happens, the `summary` tells how far it came.
+
+    Returns the error too if the run diverged, because the accuracy of its last state is a result as well.
+    """
+    diverged = None
     try:
-        trainer.fit()
-    except DivergedError as error:
-        return error
-    return None
+        summary |= warm_up(trainer, test_loader, tta)
+        try:
+            trainer.fit()
+        except DivergedError as error:
+            diverged = error
+        return diverged, trainer.test(test_loader, tta)
+    finally:
+        summary |= trainer.progress()
 
 
 def log_report(tracker: DictConfig, info: RunInfo, folder: Path) -> None:

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar.results import Curve, Point, Results, Value, show
+from cifar.results import Curve, Point, Results, Run, Value, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ GREY = "#B8B8B8"
 MAX_LABEL = 40  # characters
 STRAY = 5  # a loss this many times the median one may leave the picture
 MAX_CELLS = 400  # of a heat map: beyond, no number can be read
+CURVE_NAMES = {"train/loss": ("training loss", ""), "val/accuracy": ("validation accuracy", " (%)")}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def draw_figures(results: Results, folder: Path) -> list[Figure]:
     for key in results.numeric_keys():
         drawn.append((Figure(f"accuracy_vs_{safe(key)}", f"Accuracy against {key}"), draw_accuracy(results, key)))
     if any(len(curve[0]) > 1 for run in results.runs for curve in run.curves.values()):
-        drawn.append((Figure("curves", "Training loss and validation accuracy"), draw_curves(results)))
+        title = " and ".join(name for key, (name, _) in CURVE_NAMES.items() if is_recorded(results.runs, key))
+        drawn.append((Figure("curves", title.capitalize()), draw_curves(results)))
     if keys := heatmap_keys(results):
         stem, title = f"heatmap_{'_'.join(map(safe, keys))}", f"Accuracy by {keys[0]} and {keys[1]}"
         drawn.append((Figure(stem, title), draw_heatmap(results, *keys)))
@@ -148,11 +150,11 @@ def set_number_axis(axes: "Axes", results: Results, key: str) -> None:
 
 
 def draw_curves(results: Results) -> "Canvas":
-    """Draw training loss and validation accuracy against the step, a line per point: the best in colour."""
-    canvas, panels = new_canvas(12, 4.5, 2)
-    names = {"train/loss": "training loss", "val/accuracy": "validation accuracy (%)"}
-    shown = [point for point in results.points if any(run.curves.get("train/loss", ([],))[0] for run in point.runs)]
-    for axes, (key, title) in zip(panels, names.items(), strict=True):
+    """Draw what was recorded of loss and accuracy against the step, a line per point: the best in colour."""
+    keys = [key for key in CURVE_NAMES if is_recorded(results.runs, key)]
+    canvas, panels = new_canvas(6 * len(keys), 4.5, len(keys))
+    shown = [point for point in results.points if any(is_recorded(point.runs, key) for key in keys)]
+    for axes, key in zip(panels, keys, strict=True):
         scale = 100 if key == "val/accuracy" else 1
         seen: list[float] = []
         for rank, point in reversed([*enumerate(shown)]):
@@ -170,16 +172,21 @@ def draw_curves(results: Results) -> "Canvas":
                       label="_grey" if is_grey else shorten(point.label))  # fmt: skip
         set_curve_limits(axes, seen, key)
         axes.set_xlabel("step")
-        axes.set_ylabel(title)
+        axes.set_ylabel("".join(CURVE_NAMES[key]))
     add_legend(panels[0], len(shown))
     return canvas
+
+
+def is_recorded(runs: Sequence[Run], key: str) -> bool:
+    """Return whether any of the runs has values of `key`."""
+    return any(run.curves.get(key, ([], []))[0] for run in runs)
 
 
 def set_curve_limits(axes: "Axes", values: list[float], key: str) -> None:
     """Keep one run that went astray from flattening all others; a loss that spans much is shown on a log scale."""
     finite = sorted(value for value in values if math.isfinite(value))
     if not finite:
-        axes.text(0.5, 0.5, "nothing was recorded", transform=axes.transAxes, ha="center", color="#666666")
+        axes.text(0.5, 0.5, "no value is finite", transform=axes.transAxes, ha="center", color="#666666")
         return
     low, median, high = finite[0], finite[len(finite) // 2], finite[-1]
     if key == "train/loss" and low > 0:

@@ -2,6 +2,8 @@
 const place = document.getElementById("curves");
 const isDark = matchMedia("(prefers-color-scheme: dark)");
 const isNarrow = matchMedia("(max-width: 700px)");
+const recorded = [...new Set(traces.map(trace => trace.yaxis))]; // "y", "y2" or both
+const isAlone = recorded.length === 1;
 
 function draw() {
   const style = getComputedStyle(document.documentElement);
@@ -12,17 +14,22 @@ function draw() {
   const isLong = losses.length > 0 && losses[0] > 0 && top > 20 * losses[0];
   const loss = isLong ? { type: "log", range: [Math.log10(losses[0] / 1.2), Math.log10(top * 1.2)] }
     : top < losses.at(-1) ? { range: [0, 1.05 * top] } : {};
-  const [left, right, upper, lower] = isNarrow.matches ? [[0, 1], [0, 1], [0.56, 1], [0, 0.44]]
-    : [[0, 0.45], [0.55, 1], [0, 1], [0, 1]];
+  const whole = [0, 1];
+  const [left, right, upper, lower] = isAlone ? [whole, whole, whole, whole]
+    : isNarrow.matches ? [whole, whole, [0.56, 1], [0, 0.44]] : [[0, 0.45], [0.55, 1], whole, whole];
+  const panels = {
+    y: { xaxis: { ...axis("step"), domain: left, anchor: "y" }, yaxis: { ...axis("training loss"), domain: upper, anchor: "x", ...loss } },
+    y2: {
+      xaxis2: { ...axis("step"), domain: right, anchor: "y2" },
+      yaxis2: { ...axis("validation accuracy (%)"), domain: lower, anchor: "x2" },
+    },
+  };
   Plotly.react(place, traces.map(trace => trace.line.color === "#000000" ? { ...trace, line: { ...trace.line, color: text } } : trace), {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: text, family: "system-ui, sans-serif" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: text },
     margin: { l: 10, r: 10, t: 10, b: 10 }, hovermode: "closest",
     legend: { orientation: "h", y: isNarrow.matches ? -0.08 : -0.18, yanchor: "top", maxheight: 0.25, font: { size: 11 } },
-    xaxis: { ...axis("step"), domain: left, anchor: "y" },
-    yaxis: { ...axis("training loss"), domain: upper, anchor: "x", ...loss },
-    xaxis2: { ...axis("step"), domain: right, anchor: "y2" },
-    yaxis2: { ...axis("validation accuracy (%)"), domain: lower, anchor: "x2" },
+    ...Object.assign({}, ...recorded.map(name => panels[name])),
   }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
 }
 

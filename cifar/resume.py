@@ -17,13 +17,11 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from cifar.config import RULES, Config, number_changes, resolve
 from cifar.errors import DivergedError, UserError
-from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score, write_atomically
-from cifar.sweep import num_over
+from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
+from cifar.sweep import num_over, read_multirun_yaml
 
 log = logging.getLogger(__name__)
 
@@ -278,30 +276,6 @@ def sweep_arguments(folder: Path, extra: list[str]) -> tuple[list[str], Path]:
 def key_of(override: str) -> str:
     """Return the key of an override such as "lr=0.1" or "+hydra/launcher=joblib"."""
     return override.lstrip("+~").partition("=")[0]
-
-
-def read_multirun_yaml(folder: Path) -> dict[str, Any]:
-    """Return Hydra's own node of the sweep's multirun.yaml, its overrides as they were written.
-
-    Hydra writes the file again at every start, and not atomically: a copy is kept for the day that this is cut.
-    """
-    path, copy = folder / "multirun.yaml", folder / ".multirun.yaml.copy"
-    for source in (path, copy):
-        try:
-            text = source.read_text()
-            hydra: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(text), resolve=False)["hydra"]  # type: ignore
-            assert hydra["overrides"]["task"] is not None
-        except (OSError, ValueError, TypeError, KeyError, AssertionError, YAMLError, OmegaConfBaseException):
-            continue
-        write_atomically(copy, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
-        return hydra
-    if (folder / "study.db").exists():
-        raise UserError(
-            f"{folder} holds a search. To continue it: python -m cifar.tune folder={shlex.quote(str(folder))}"
-        )
-    raise UserError(
-        f"{folder} is not a sweep's folder: it has no multirun.yaml. One run: python run.py resume={folder}"
-    )
 
 
 if __name__ == "__main__":

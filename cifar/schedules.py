@@ -104,3 +104,10 @@ class Linear(Falling):
     def curve(self, progress: float) -> float:
         """Return the height, 1 … 0, at a progress of 0 … 1."""
         return 1 - progress
+
+
+def factor_until(schedule: Schedule, epochs: float, steps_per_epoch: int) -> Factor:
+    """Return the factor on the learning rate of weights that are trained for `epochs`, after which it is 0."""
+    num_steps = round(epochs * steps_per_epoch)
+    factor = schedule.over(num_steps, steps_per_epoch)
+    return lambda step: factor(step) if step < num_steps else 0.0

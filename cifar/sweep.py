@@ -5,15 +5,21 @@
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import time
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from cifar.run_folder import read_summary, write_json
+from cifar.errors import UserError
+from cifar.run_folder import read_summary, write_atomically, write_json
 
 PLAN = "sweep.json"
 OVER = ("completed", "diverged", "pruned")  # the statuses of runs that have a result
@@ -66,6 +72,30 @@ def read_plan(folder: Path) -> Plan | None:
         return Plan(**json.loads((folder / PLAN).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def read_multirun_yaml(folder: Path) -> dict[str, Any]:
+    """Return Hydra's own node of the sweep's multirun.yaml, its overrides as they were written.
+
+    Hydra writes the file again at every start, and not atomically: a copy is kept for the day that this is cut.
+    """
+    path, copy = folder / "multirun.yaml", folder / ".multirun.yaml.copy"
+    for source in (path, copy):
+        try:
+            text = source.read_text()
+            hydra: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(text), resolve=False)["hydra"]  # type: ignore
+            assert hydra["overrides"]["task"] is not None
+        except (OSError, ValueError, TypeError, KeyError, AssertionError, YAMLError, OmegaConfBaseException):
+            continue
+        write_atomically(copy, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+        return hydra
+    if (folder / "study.db").exists():
+        raise UserError(
+            f"{folder} holds a search. To continue it: python -m cifar.tune folder={shlex.quote(str(folder))}"
+        )
+    raise UserError(
+        f"{folder} is not a sweep's folder: it has no multirun.yaml. One run: python run.py resume={folder}"
+    )
 
 
 def find_runs(folder: Path) -> list[Path]:

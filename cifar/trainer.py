@@ -17,7 +17,7 @@ from cifar.checkpoint import load_state
 from cifar.data.loader import Loader
 from cifar.device import explain_out_of_memory
 from cifar.errors import DivergedError
-from cifar.schedules import Factor, Schedule
+from cifar.schedules import Schedule, factor_until
 from cifar.step import TrainingStep
 from cifar.tallies import Best, Evaluation, Result, Totals, Window
 from cifar.tta import views
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W) and labels (B,)
-
 
 # What a trainer counts and a checkpoint holds.
 COUNTERS = (
@@ -62,7 +61,7 @@ class Trainer:
         self.epochs, self.log_every = epochs, log_every
         self.log_metrics, self.between_batches, self.after_epoch = log_metrics, between_batches, after_epoch
         self.lr_factors = [
-            group_factor(schedule, min(epochs, group.get("epochs", epochs)), len(train_loader))
+            factor_until(schedule, min(epochs, group.get("epochs", epochs)), len(train_loader))
             for group in self.optimizer.param_groups
         ]
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -285,13 +284,6 @@ class Trainer:
         self.best = Best(**state["best"]) if state["best"] is not None and state["step"] else None
         for name in COUNTERS:
             setattr(self, name, state[name])
-
-
-def group_factor(schedule: Schedule, epochs: float, steps_per_epoch: int) -> Factor:
-    """Return the factor on the learning rate of weights that are trained for `epochs`, after which it is 0."""
-    num_steps = round(epochs * steps_per_epoch)
-    factor = schedule.over(num_steps, steps_per_epoch)
-    return lambda step: factor(step) if step < num_steps else 0.0
 
 
 def progress_bar(batches: Iterable[Batch], title: str, num_batches: int, num_done: int = 0) -> "tqdm[Batch]":

@@ -1,6 +1,7 @@
 """The report's figures, read back from matplotlib's own objects."""
 
 import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,20 @@ def test_the_best_are_coloured_the_rest_are_grey_and_counted(tmp_path: Path) -> 
     assert ys(drawn[-1]) == [1 / step for step in range(10, 201, 10)]
     (best, *_) = [line for line in canvas.axes[1].lines if line.get_color() == COLOURS[0]]
     assert ys(best) == pytest.approx([20, 40, 60, 80, 100])
+
+
+def test_only_what_was_recorded_has_a_panel(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", 0.1, 0)
+    names = {"train/loss": "training loss", "val/accuracy": "validation accuracy"}
+    for keys in (["train/loss"], ["val/accuracy"], [*names]):
+        lines = [json.dumps({"step": step, **dict.fromkeys(keys, 0.5)}) + "\n" for step in (10, 20)]
+        (tmp_path / "0" / "metrics.jsonl").write_text("".join(lines))
+        results = read_results([tmp_path])
+        assert [axes.get_ylabel().removesuffix(" (%)") for axes in draw_curves(results).axes] == [
+            names[key] for key in keys
+        ]
+        (figure,) = [figure for figure in draw_figures(results, tmp_path) if figure.stem == "curves"]
+        assert figure.title == " and ".join(names[key] for key in keys).capitalize()
 
 
 def test_one_stray_loss_does_not_flatten_the_others(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ LAYERS = [
     {"building", "keeper"},
     {"experiment"},
     {"resume", "results"},
-    {"figures", "reading"},
+    {"csv_files", "figures", "reading"},
     {"page", "study_figures"},
     {"report"},
     {"jobs"},

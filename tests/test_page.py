@@ -83,7 +83,20 @@ Plotly.restyle("curves", { visible: "legendonly" }, [0, 1]).then(() => {
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="THERE IS NO CHROMIUM: report.html was not opened in a browser")
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="THERE IS NO CHROMIUM: report.html was not opened in a browser"
+)
+
+
+def dom(path: Path, width: int) -> str:
+    """Return what a browser `width` pixels wide has made of the page."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *OPTIONS, f"--window-size={width},1000", f"--user-data-dir={path.parent / 'profile'}",
+               "--virtual-time-budget=10000", "--dump-dom", f"file://{path}"]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@needs_browser
 @pytest.mark.parametrize("width", [1440, 500])
 def test_a_browser_sorts_opens_draws_and_hides(tmp_path: Path, width: int) -> None:
     page = write_page(tmp_path)
@@ -91,10 +104,7 @@ def test_a_browser_sorts_opens_draws_and_hides(tmp_path: Path, width: int) -> No
     (tmp_path / "probed.html").write_text(
         page.replace("<head>", f"<head>{listener}").replace("</body>", f"{PROBE}</body>")
     )
-    assert CHROMIUM is not None
-    command = [CHROMIUM, *OPTIONS, f"--window-size={width},1000", f"--user-data-dir={tmp_path / 'profile'}",
-               "--virtual-time-budget=10000", "--dump-dom", f"file://{tmp_path / 'probed.html'}"]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = dom(tmp_path / "probed.html", width)
     match = re.search(r'<pre id="found">(.*?)</pre>', shown, flags=re.DOTALL)
     assert match, shown[-2000:]
     found: dict[str, Any] = json.loads(match[1].replace("&amp;", "&"))
@@ -110,3 +120,14 @@ def test_a_browser_sorts_opens_draws_and_hides(tmp_path: Path, width: int) -> No
     assert found["names"] == ["lr=0.01", "lr=0.001", "lr=0.1"]
     assert found["afterHiding"] == 4
     assert found["sideways"] == 0
+
+
+@needs_browser
+@pytest.mark.parametrize("key", ["train/loss", "val/accuracy"])
+def test_a_browser_draws_no_axes_for_what_was_not_recorded(tmp_path: Path, key: str) -> None:
+    write_run(tmp_path / "0", 0.1, 0)
+    lines = [json.dumps({"step": step, key: 0.5}) + "\n" for step in (10, 20)]
+    (tmp_path / "0" / "metrics.jsonl").write_text("".join(lines))
+    report([tmp_path], tmp_path)
+    titles = re.findall(r"<text class=\"y2?title[^>]*>([^<]*)<", dom(tmp_path / "report.html", 1000))
+    assert titles == ["training loss" if key == "train/loss" else "validation accuracy (%)"]

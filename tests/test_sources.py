@@ -120,15 +120,18 @@ def test_when_every_mirror_fails_the_message_says_how_and_nothing_is_left(
     tmp_path: Path, archive: Archive, server: Server
 ) -> None:
     server.pages = {"/altered": b"<html>Moved</html>"}
-    with pytest.raises(UserError) as error:
-        CIFAR10(str(tmp_path), [f"{server.url}/absent", f"{server.url}/altered", "http://127.0.0.1:1/x"]).load()
+    mirrors = [f"{server.url}/absent", f"{server.url}/altered", "http://127.0.0.1:1/x"]
+    (tmp_path / "empty").mkdir()
+    for folder in ("new", "empty"):
+        with pytest.raises(UserError) as error:
+            CIFAR10(str(tmp_path / folder), mirrors).load()
     message = str(error.value)
     assert "cifar-10-python.tar.gz can't be downloaded" in message
     assert "/absent: HTTP Error 404" in message
     assert f"/altered: 18 bytes with md5 {hashlib.md5(b'<html>Moved</html>').hexdigest()}, but it should be" in message
     assert "refused" in message
     assert all(way in message for way in ("CIFAR10_ROOT", "data.source.mirrors=", "data=digits"))
-    assert not [*tmp_path.iterdir()]
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("empty")]
     with pytest.raises(UserError, match="mirrors is empty"):
         CIFAR10(str(tmp_path), []).load()
 

@@ -144,30 +144,39 @@ def download(root: Path, filename: str, md5: str, mirrors: Sequence[str]) -> Non
     An archive that somebody put into `root` is tried first. Nothing appears under its final name before it is
     complete and verified. Raises `UserError` with every mirror's failure if none delivers.
     """
+    is_new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     if (root / filename).is_file():
         mirrors = [(root / filename).resolve().as_uri(), *mirrors]
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-        archive = Path(temporary) / filename
-        failures = []
-        for url in mirrors:
-            try:
-                fetch(url, archive)
-            except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a URL
-                failures.append(f"{url}: {error}")
-                continue
-            if (found := file_md5(archive)) == md5:
-                break
-            failures.append(f"{url}: {archive.stat().st_size:,} bytes with md5 {found}, but it should be {md5}")
-        else:
-            tried = "\n  ".join(failures) or "data.source.mirrors is empty"
-            raise UserError(f"{root / filename} can't be downloaded:\n  {tried}\n{WAYS_OUT}")
-        unpacked = Path(temporary) / "unpacked"
-        with tarfile.open(archive) as tar:
-            tar.extractall(unpacked, filter="data")
-        for entry in unpacked.iterdir():
-            if not (root / entry.name).exists():  # another process may have been faster
-                entry.rename(root / entry.name)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
+            archive, unpacked = Path(temporary) / filename, Path(temporary) / "unpacked"
+            fetch_intact(archive, md5, mirrors)
+            with tarfile.open(archive) as tar:
+                tar.extractall(unpacked, filter="data")
+            for entry in unpacked.iterdir():
+                if not (root / entry.name).exists():  # another process may have been faster
+                    entry.rename(root / entry.name)
+    finally:
+        if is_new:
+            with suppress(OSError):
+                root.rmdir()  # only if nothing has come into it
+
+
+def fetch_intact(archive: Path, md5: str, mirrors: Sequence[str]) -> None:
+    """Fetch the file `archive` from the first mirror that delivers it with this md5, or raise `UserError`."""
+    failures = []
+    for url in mirrors:
+        try:
+            fetch(url, archive)
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a URL
+            failures.append(f"{url}: {error}")
+            continue
+        if (found := file_md5(archive)) == md5:
+            return
+        failures.append(f"{url}: {archive.stat().st_size:,} bytes with md5 {found}, but it should be {md5}")
+    tried = "\n  ".join(failures) or "data.source.mirrors is empty"
+    raise UserError(f"{archive.name} can't be downloaded:\n  {tried}\n{WAYS_OUT}")
 
 
 def fetch(url: str, path: Path) -> None:

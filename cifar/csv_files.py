@@ -1,0 +1,50 @@
+"""The CSV files of the report on a sweep, for programs: report.csv has a row per point, runs.csv one per run."""
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from cifar.results import STATUSES, Results
+
+
+def points_csv(results: Results) -> str:
+    """Return report.csv: a row per point, accuracies as fractions with the halves of their intervals."""
+    header = ["rank", *results.keys, "seeds"]
+    names = [*dict.fromkeys(["val_accuracy", "test_accuracy", *results.accuracies])]
+    for name in names:
+        header += [f"{name}_mean", f"{name}_ci95_half"]
+    rows: list[list[Any]] = [
+        [*header, "train_loss_mean", "train_seconds_mean", "eval_seconds_mean", "images_per_second_mean", *STATUSES]
+    ]
+    for rank, point in enumerate(results.points, start=1):
+        row: list[Any] = [rank, *point.values.values(), len(point.seeds)]
+        for name in names:
+            found = point.interval(name)
+            row += [found.mean, found.half] if found else [None, None]
+        row += [point.mean(name) for name in ("train_loss", "train_seconds", "eval_seconds", "images_per_second")]
+        rows.append([*row, *[point.count(status) for status in STATUSES]])
+    return csv_text(rows)
+
+
+def runs_csv(results: Results, output: Path) -> str:
+    """Return runs.csv: a row per run, in the points' order."""
+    names = (
+        "val_accuracy", "val_loss", "best_val_accuracy", "best_val_epoch", "test_accuracy", "test_tta_accuracy",
+        "test_loss", "train_loss",
+        "epochs", "steps", "train_seconds", "eval_seconds", "images_per_second",
+    )  # fmt: skip
+    rows: list[list[Any]] = [["folder", *results.keys, "seed", "status", *names, "config_hash", "error", "command"]]
+    for run in results.runs:
+        start: list[Any] = [os.path.relpath(run.folder, output), *(run.values[key] for key in results.keys), run.seed]
+        figures = [run.summary.get(name) for name in names]
+        rows.append([*start, run.status, *figures, run.summary.get("config_hash"), run.error, run.command])
+    return csv_text(rows)
+
+
+def csv_text(rows: list[list[Any]]) -> str:
+    """Return the rows as CSV."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
