@@ -398,15 +398,17 @@ def test_a_saved_window_gives_the_same_means(tmp_path: Path) -> None:
 
 
 def test_what_surrounds_a_step_costs_less_than_half_a_millisecond() -> None:
-    trainer, logged = make_trainer(make_loader(500, batch_size=1), log_every=100, epochs=1)
-    batches = [*trainer.train_loader.epoch(0)]
-    trainer.train_loader.epoch = lambda number, start=0: iter(batches)  # type: ignore[method-assign]
-    row = torch.zeros(3)
-    trainer.train_step.__class__ = type("Nothing", (TrainingStep,), {"__call__": lambda *_: row})
-    start = perf_counter()
-    trainer.train_epoch()
-    assert (perf_counter() - start) / len(batches) < 5e-4
-    assert len(logged) == 5
+    row, seconds = torch.zeros(3), []
+    for _ in range(3):  # other work may have halted one of them
+        trainer, logged = make_trainer(make_loader(500, batch_size=1), log_every=100, epochs=1)
+        batches = [*trainer.train_loader.epoch(0)]
+        trainer.train_loader.epoch = lambda number, start=0, batches=batches: iter(batches)  # type: ignore
+        trainer.train_step.__class__ = type("Nothing", (TrainingStep,), {"__call__": lambda *_: row})
+        start = perf_counter()
+        trainer.train_epoch()
+        seconds.append((perf_counter() - start) / len(batches))
+        assert len(logged) == 5
+    assert min(seconds) < 5e-4
 
 
 def test_random_states_of_other_devices_do_not_matter() -> None:
