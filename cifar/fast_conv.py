@@ -115,18 +115,9 @@ def convolve_rows(rows: Tensor, weight: Tensor, bias: Tensor | None = None, grou
 def gradient_for_rows(grad: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient for rows (N, M, C) from that of their products with weight (out, C)."""
     gradients = torch.ops.aten.convolution_backward(
-        as_map(grad),
-        as_map(rows),
-        weight[:, :, None, None],
-        bias_sizes=None,
-        stride=[1, 1],
-        padding=[0, 0],
-        dilation=[1, 1],
-        transposed=False,
-        output_padding=[0, 0],
-        groups=1,
-        output_mask=[True, False, False],
-    )
+        as_map(grad), as_map(rows), weight[:, :, None, None], bias_sizes=None, stride=[1, 1], padding=[0, 0],
+        dilation=[1, 1], transposed=False, output_padding=[0, 0], groups=1, output_mask=[True, False, False],
+    )  # fmt: skip
     return as_rows(gradients[0])
 
 
