@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from cifar.figures import COLOURS, GREY, Figure, mean_curve, shorten
+from cifar.figures import COLOURS, GREY, Figure, is_recorded, mean_curve, shorten
 from cifar.results import Point, Results, Run, show
 from cifar.run_folder import write_atomically
 from cifar.wording import Column, percent
@@ -102,9 +102,7 @@ def curve_section(results: Results) -> tuple[str, str]:
     """Return the place of the curves in the page and the script that draws them; nothing if nothing was recorded."""
     from plotly.offline import get_plotlyjs
 
-    recorded = [
-        point for point in results.points if any(curve[0] for run in point.runs for curve in run.curves.values())
-    ]
+    recorded = [point for point in results.points if any(is_recorded(point.runs, key) for key in PANELS)]
     if not recorded:
         return "", ""
     traces = [trace for rank, point in enumerate(recorded[:MAX_CURVES]) for trace in traces_of(point, rank)]
