@@ -12,7 +12,8 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from cifar.figures import COLOURS, GREY, Figure, is_recorded, mean_curve, shorten
+from cifar.drawing import COLOURS, GREY, Figure, shorten
+from cifar.figures import is_recorded, mean_curve
 from cifar.results import Point, Results, Run, show
 from cifar.run_folder import write_atomically
 from cifar.wording import Column, percent

@@ -26,7 +26,7 @@ from cifar.sweep import time_text
 from cifar.wording import NOTHING, Column, number, percent_with_interval
 
 if TYPE_CHECKING:
-    from cifar.figures import Figure
+    from cifar.drawing import Figure
 
 MAX_CONSOLE_ROWS = 20
 
@@ -60,7 +60,7 @@ def study_figures(results: Results, output: Path) -> list["Figure"]:
     try:
         from cifar.study_figures import draw_study
 
-        return draw_study(output)
+        return draw_study(output, results.warnings)
     except (UserError, ImportError) as error:
         results.warnings.append(f"The search's history is not shown: {error}")
         return []

@@ -1,33 +1,47 @@
 """The figures that a search adds to its report: its history, and how much each parameter mattered."""
 
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar.figures import COLOURS, GREY, Figure, new_canvas, save
+from cifar.drawing import (
+    COLOURS,
+    GREY,
+    Drawing,
+    Figure,
+    add_legend,
+    new_canvas,
+    render,
+    short_names,
+    width_of,
+)
 from cifar.study import latest_trials, open_study
+from cifar.ticks import set_accuracy_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from optuna.trial import FrozenTrial
 
 MIN_TRIALS = 4  # completed ones, before anything can be said about importance
+MAX_BARS = 20
 
 
-def draw_study(folder: Path) -> list[Figure]:
+def draw_study(folder: Path, warnings: list[str]) -> list[Figure]:
     """Draw the study in the folder into it; raise `UserError` if it can't be read."""
     from optuna.trial import TrialState
 
     found = latest_trials(open_study(folder))
     done = {number: trial for number, trial in sorted(found.items()) if trial.state == TrialState.COMPLETE}
     pruned = {number: trial for number, trial in sorted(found.items()) if trial.state == TrialState.PRUNED}
-    drawn = []
+    drawings: list[Drawing] = []
     if done:
-        drawn.append((Figure("history", "Trials in their order"), draw_history(done, pruned)))
+        drawings.append((Figure("history", "Trials in their order"), partial(draw_history, done, pruned)))
     if shares := importances(folder):
-        drawn.append((Figure("importances", "How much each parameter mattered"), draw_importances(shares)))
-    for figure, canvas in drawn:
-        save(canvas, folder / figure.stem)
-    return [figure for figure, _ in drawn]
+        title = "How much each parameter mattered"
+        title += f": the first {MAX_BARS} of {len(shares)}" * (len(shares) > MAX_BARS)
+        drawings.append((Figure("importances", title), partial(draw_importances, shares)))
+    return render(drawings, folder, warnings)
 
 
 def importances(folder: Path) -> dict[str, float]:
@@ -49,29 +63,34 @@ def draw_history(done: "dict[int, FrozenTrial]", pruned: "dict[int, FrozenTrial]
     """Draw the validation accuracy of every run against its number, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
-    canvas, (axes,) = new_canvas(7, 4)
+    canvas, (axes,) = new_canvas(7, 3.8)
     scores = [100 * (trial.value or 0) for trial in done.values()]
-    best = [max(scores[: index + 1]) for index in range(len(scores))]
-    axes.step([*done], best, where="post", color=COLOURS[0], linewidth=1.8, label="best so far", zorder=1)
-    axes.plot([*done], scores, "o", color=COLOURS[0], markersize=5, label="trial")
-    cut = {number: trial.value for number, trial in pruned.items() if trial.value is not None}
+    best = [*accumulate(scores, max)]
+    (line,) = axes.step([*done], best, where="post", color=COLOURS[0], linewidth=1.8, zorder=1)
+    (dots,) = axes.plot([*done], scores, "o", color=COLOURS[0], markersize=5)
+    entries = [(line, "best so far"), (dots, "trial")]
+    cut = {number: 100 * trial.value for number, trial in pruned.items() if trial.value is not None}
     if cut:
-        axes.plot([*cut], [100 * value for value in cut.values()], "o", color=GREY, fillstyle="none", markersize=5,
-                  label="pruned: when it ended")  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        (hollow,) = axes.plot([*cut], [*cut.values()], "o", color=GREY, fillstyle="none", markersize=5)
+        entries.append((hollow, "pruned: when it ended"))
     axes.set_xlabel("trial")
     axes.set_ylabel("validation accuracy (%)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    set_accuracy_axis(axes, [*scores, *cut.values()], 3)
+    add_legend(canvas, entries)
     return canvas
 
 
 def draw_importances(shares: dict[str, float]) -> "Canvas":
-    """Draw a bar for each parameter, the most important on top."""
-    names = [*reversed(shares)]
-    canvas, (axes,) = new_canvas(7, 1 + 0.4 * len(names))
+    """Draw a bar for each of the most important parameters, the first on top."""
+    keys = [*shares][:MAX_BARS][::-1]
+    names = short_names(keys)
+    canvas, (axes,) = new_canvas(4.5 + width_of(names), 1 + 0.4 * len(keys))
     axes.grid(visible=False, axis="y")
-    bars = axes.barh(names, [100 * shares[name] for name in names], color=COLOURS[0], height=0.6)
+    bars = axes.barh(range(len(keys)), [100 * shares[key] for key in keys], color=COLOURS[0], height=0.6)
+    axes.set_yticks(range(len(keys)), names)
     axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
     axes.set_xlim(0, 110)
+    axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("share of the accuracy's variance (%)")
     return canvas

@@ -3,26 +3,22 @@
 import hashlib
 import json
 import math
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from cifar.figures import (
-    COLOURS,
-    GREY,
-    draw_accuracy,
-    draw_curves,
-    draw_figures,
-    draw_heatmap,
-    heatmap_keys,
-    mean_curve,
-    safe,
-)
+from cifar.accuracy_figure import draw_accuracy
+from cifar.drawing import COLOURS, GREY, plain_style, safe, save, short_names, shorten
+from cifar.figures import draw_curves, draw_figures, draw_heatmap, heatmap_keys, mean_curve
 from cifar.reading import read_results
 from cifar.results import Results
 from tests.sweep_folders import write_metrics, write_run, write_sweep
@@ -54,15 +50,15 @@ def ys(line: Line2D) -> list[float]:
     return [float(value) for value in np.asarray(line.get_ydata())]
 
 
-def labels(canvas: Canvas, panel: int = 0) -> list[str]:
-    legend = canvas.axes[panel].get_legend()
-    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+def labels(canvas: Canvas) -> list[str]:
+    return [text.get_text() for legend in canvas.legends for text in legend.get_texts()]
 
 
 def test_accuracy_stands_at_its_rate_with_its_interval_as_bar(tmp_path: Path) -> None:
     write_sweep(tmp_path, RATES)
     results = read_results([tmp_path])
-    (axes,) = draw_accuracy(results, "lr").axes
+    canvas = draw_accuracy(results, "lr")
+    (axes,) = canvas.axes
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.001", "0.01", "0.1"]
     (bars,) = axes.containers
@@ -76,9 +72,10 @@ def test_accuracy_stands_at_its_rate_with_its_interval_as_bar(tmp_path: Path) ->
         assert interval is not None
         assert interval.half is not None
         assert (high[1] - low[1]) / 2 == pytest.approx(100 * interval.half)
-    (hollow,) = [other for other in axes.lines if other.get_label() == "test"]
+    (hollow,) = [other for other in axes.lines if other.get_fillstyle() == "none" and xs(other)]
     assert ys(hollow) == pytest.approx([50, 50, 50])
-    assert axes.get_ylabel() == "validation accuracy (%)"
+    assert axes.get_ylabel() == "accuracy (%)"
+    assert labels(canvas) == ["validation", "test"]
 
 
 def test_a_diverged_point_has_its_cross_at_its_place_and_the_best_comes_first(tmp_path: Path) -> None:
@@ -86,13 +83,183 @@ def test_a_diverged_point_has_its_cross_at_its_place_and_the_best_comes_first(tm
     (cross,) = [line for line in canvas.axes[0].lines if line.get_marker() == "x" and xs(line)]
     assert xs(cross) == [0.1]
     assert ys(cross) == pytest.approx([60])
-    assert labels(canvas) == ["optimizer=sgd", "optimizer=adam", "a run diverged"]
+    assert labels(canvas) == ["optimizer=sgd", "optimizer=adam", "validation", "test", "a run diverged"]
 
 
-def test_an_interval_beyond_the_possible_does_not_stretch_the_axis(tmp_path: Path) -> None:
-    write_sweep(tmp_path, {0.1: [0.1, 0.5], 0.01: [0.6, 0.9]})
+def test_bars_end_at_what_an_accuracy_can_be_and_keep_their_caps(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {0.1: [0.0, 0.01, 0.3], 0.01: [0.7, 0.99, 1.0]})
     (axes,) = draw_accuracy(read_results([tmp_path]), "lr").axes
-    assert axes.get_ylim() == (-2, 102)
+    (bars,) = axes.containers
+    assert isinstance(bars, ErrorbarContainer)
+    _, caps, _ = bars
+    ends = [value for cap in caps for value in ys(cap)]
+    assert min(ends) >= 0
+    assert max(ends) <= 100
+    low, high = axes.get_ylim()
+    assert low < min(ends)
+    assert max(ends) < high
+    assert (low, high) == (-3, 103)
+    ticks = [float(tick) for tick in axes.get_yticks()]
+    assert (ticks[0], ticks[-1]) == (0, 100)
+
+
+def test_two_seeds_are_shown_themselves(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {0.1: [0.2, 0.4], 0.01: [0.5, 0.6]})
+    (axes,) = draw_accuracy(read_results([tmp_path]), "lr").axes
+    dots = [line for line in axes.lines if line.get_marker() == "."]
+    assert [xs(line) for line in dots] == [[0.01, 0.01], [0.1, 0.1]]
+    assert [y for line in dots for y in ys(line)] == pytest.approx([50, 60, 20, 40])
+
+
+def overlaps(canvas: Canvas) -> list[tuple[str, str]]:
+    """Return the neighbouring tick labels on an axis that touch each other as they are drawn."""
+    with plain_style("test"):
+        FigureCanvasAgg(canvas).draw()  # type: ignore[no-untyped-call]
+    found = []
+    for axes in canvas.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            shown = [label for label in axis.get_ticklabels(which="both") if label.get_visible() and label.get_text()]
+            boxes = [(label.get_window_extent(), label.get_text()) for label in shown]
+            found += [(text, other) for (box, text), (next_box, other) in pairwise(boxes) if box.overlaps(next_box)]
+    return found
+
+
+VALUES: dict[str, list[float]] = {
+    "crowded": [0.1, 0.101, 0.102, 0.5],
+    "sampled": [10 ** -(1 + 4 * math.sin(number) ** 2) for number in range(40)],
+    "twenty decades": [10.0**number for number in range(-10, 11)],
+    "zero beside a wide range": [0.0, 1e-6, 1e-5, 1e-4, 0.1],
+    "narrow": [0.123456781, 0.123456782, 0.123456783],
+    "large": [float(number) for number in range(1_000_000, 1_000_050, 7)],
+    "both signs": [-1000.0, -0.1, 0.0, 0.1, 1000.0],
+    "one and another": [1e-30, 1e30],
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("key", ["lr", "x"])
+def test_labels_of_ticks_do_not_overlap(tmp_path: Path, name: str, key: str) -> None:
+    for number, value in enumerate(VALUES[name]):
+        facts = {"overrides": [f"{key}={value!r}"], "config": {key: value, "seed": 0}, "point": str(number)}
+        write_run(tmp_path / str(number), 0.1, 0, number, config_hash=str(number), **facts)
+        lines = [json.dumps({"step": step, "train/loss": 10.0 ** (-step % 9)}) + "\n" for step in range(1, 50)]
+        (tmp_path / str(number) / "metrics.jsonl").write_text("".join(lines))
+    results = read_results([tmp_path])
+    for canvas in (draw_accuracy(results, key), draw_curves(results)):
+        assert overlaps(canvas) == []
+        for axes in canvas.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                texts = [label.get_text() for label in axis.get_ticklabels()]
+                assert len({*texts}) == len(texts) >= 2
+
+
+def test_nothing_is_drawn_where_nothing_has_a_result(tmp_path: Path) -> None:
+    for number, (lr, size) in enumerate(product([0.1, 0.2], [32, 64])):
+        facts = {"overrides": [f"lr={lr}", f"size={size}"], "config": {"lr": lr, "size": size, "seed": 0}}
+        write_run(tmp_path / str(number), lr, 0, number, status="failed", test_accuracy=None,
+                  config_hash=str(number), point=str(number), **facts)  # fmt: skip
+    results = read_results([tmp_path])
+    assert heatmap_keys(results) == ("lr", "size")
+    assert draw_figures(results, tmp_path) == []
+    write_run(tmp_path / "4", 0.1, 1, 4, test_accuracy=0.0, config_hash="4", point="0",
+              overrides=["lr=0.1", "size=32"], config={"lr": 0.1, "size": 32, "seed": 1})  # fmt: skip
+    results = read_results([tmp_path])
+    assert len(draw_figures(results, tmp_path)) == 3
+    assert draw_heatmap(results, "lr", "size").axes[0].images[0].get_clim() == (0, 1)
+    low, high = draw_accuracy(results, "lr").axes[0].get_ylim()
+    assert (low, high) == (-0.5, 0.5)
+    assert all(tick >= 0 for tick in draw_accuracy(results, "lr").axes[0].get_yticks())
+
+
+def swept_paths(folder: Path, *names: str) -> Results:
+    """Return the results of a sweep over long paths and two rates, three seeds each."""
+    for number, (name, lr, seed) in enumerate(product(names, [0.1, 0.01], range(3))):
+        path = f"/data/{'a-long-folder/' * 12}{name}/{'another-one/' * 12}checkpoint.pt"
+        facts = {"overrides": [f"init_from={path}", f"lr={lr}"], "config": {"init_from": path, "lr": lr, "seed": seed}}
+        write_run(folder / str(number), lr, seed, number, config_hash=str(number), point=f"{name} {lr}",
+                  val_accuracy=0.5 + 0.01 * number, **facts)  # fmt: skip
+    return read_results([folder])
+
+
+def test_swept_long_paths_leave_room_for_the_axes(tmp_path: Path) -> None:
+    results = swept_paths(tmp_path, "first", "second")
+    figures = draw_figures(results, tmp_path)  # a collapsed layout is a warning, here an error
+    assert [figure.stem for figure in figures] == ["accuracy_vs_lr", "heatmap_init_from_lr"]
+    assert results.warnings == []
+    canvas = draw_accuracy(results, "lr")
+    assert labels(canvas)[:2] == ["init_from=…/second/…", "init_from=…/first/…"]
+    assert overlaps(canvas) == []
+    assert canvas.axes[0].get_position().width > 0.7
+    assert canvas.axes[0].get_position().height > 0.5
+
+
+def test_dollars_are_text(tmp_path: Path) -> None:
+    results = swept_paths(tmp_path, "a$x_$", "b$_{$c")
+    results.keys[:] = ["$ke^y_$" if key == "lr" else key for key in results.keys]
+    for point in results.points:
+        point.values["$ke^y_$"] = point.values.pop("lr")
+    assert len(draw_figures(results, tmp_path)) == 2
+    assert results.warnings == []
+    for path in tmp_path.glob("*.svg"):
+        texts = ["".join(text.itertext()) for text in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+        assert "$ke^y_$" in texts
+        assert any("a$x_$" in text for text in texts)
+
+
+def test_a_users_settings_of_matplotlib_change_nothing(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", RATES)
+    results, found = read_results([tmp_path / "sweep"]), []
+    for name, settings in (("a", {}), ("b", {"text.usetex": True, "axes.facecolor": "#123456", "font.size": 30})):
+        (tmp_path / name).mkdir()
+        with matplotlib.rc_context(settings):  # type: ignore[arg-type]
+            draw_figures(results, tmp_path / name)
+        found.append((tmp_path / name / "accuracy_vs_lr.svg").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_figure_that_fails_costs_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sweep(tmp_path, RATES)
+    write_metrics(tmp_path / "0", 5)
+    results = read_results([tmp_path])
+
+    def fail(*_: object) -> None:
+        raise ValueError("no ink")
+
+    monkeypatch.setattr("cifar.figures.draw_accuracy", fail)
+    assert [figure.stem for figure in draw_figures(results, tmp_path)] == ["curves"]
+    assert results.warnings == ["The figure accuracy_vs_lr could not be drawn: ValueError: no ink"]
+
+
+def test_a_figure_that_cant_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    canvas = draw_accuracy(two_keys(tmp_path / "sweep"), "lr")
+    for kind in ("png", "svg"):
+        (tmp_path / f"a.{kind}").write_text("old")
+
+    class Full(Canvas):
+        def savefig(self, fname: Any, **_: Any) -> None:
+            fname.write(b"half")
+            raise OSError(28, "No space left on device")
+
+    canvas.__class__ = Full
+    with pytest.raises(OSError, match="No space"):
+        save(canvas, tmp_path / "a")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {
+        "a.png": "old", "a.svg": "old",
+    }  # fmt: skip
+
+
+def test_names_are_cut_where_they_agree() -> None:
+    assert shorten("a" * 30 + "b" * 30, 11) == "aaaaa…bbbbb"
+    assert shorten("a\nb\x1b\ud800") == "a b  "
+    assert short_names(["short", "x"]) == ["short", "x"]
+    shared = "/home/" + "x" * 50
+    assert short_names([f"{shared}/one/last.pt", f"{shared}/two/last.pt"]) == ["…/one/…", "…/two/…"]
+    assert short_names(["q" * 50 + "1", "q" * 50 + "2"]) == ["…qqq1", "…qqq2"]
+    long = ["1" + "z" * 60 + letter + "z" * 60 + "1" for letter in "ab"]
+    assert short_names([long[0], "2" + long[1] + "2"], 20)[0] != short_names([long[0], "2" + long[1] + "2"], 20)[1]
+    cut = short_names([*long, "2" + "z" * 121 + "1"], 20)
+    assert len({*cut}) == 3
+    assert max(map(len, cut)) <= 20
 
 
 def test_a_search_is_drawn_as_dots_by_its_choices_and_not_as_a_heat_map(tmp_path: Path) -> None:
