@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import pickle
-import shlex
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -34,11 +33,15 @@ class DamagedError(UserError):
 class Checkpoints:
     """The last `keep` checkpoints of a run in `folder`: checkpoint.pt, then checkpoint-1.pt, the one before, …
 
-    One is due every `every_epochs` epochs and `every_minutes` minutes; None: never for that reason.
+    One is due every `every_epochs` epochs and `every_minutes` minutes; None: never for that reason. `way_on` is the
+    command that goes on from them.
     """
 
-    def __init__(self, folder: Path, every_epochs: int | None, every_minutes: float | None, keep: int) -> None:
+    def __init__(
+        self, folder: Path, every_epochs: int | None, every_minutes: float | None, keep: int, way_on: str = ""
+    ) -> None:
         self.folder, self.every_epochs, self.every_minutes, self.keep = folder, every_epochs, every_minutes, keep
+        self.way_on = way_on
         self.saved_at = monotonic()
 
     def due_after_epoch(self, epoch: int) -> bool:
@@ -66,8 +69,7 @@ class Checkpoints:
         except OSError as error:
             way_on = "No checkpoint was written before."
             if find_checkpoints(self.folder):
-                command = f"python run.py resume={shlex.quote(os.path.relpath(self.folder))}"
-                way_on = f"The checkpoints before it are intact. When that is mended: {command}"
+                way_on = f"The checkpoints before it are intact. When that is mended: {self.way_on}"
             raise UserError(f"{names[0]} can't be written: {error.strerror or error}. {way_on}") from error
         self.saved_at = monotonic()
 

@@ -20,11 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cifar import signals
+from cifar.command_line import resume_command
 from cifar.config import check, config_hash, resolve
 from cifar.errors import DivergedError, StoppedError, UserError, describe_end
 from cifar.resume import AUTO, finished, restore, restore_or_begin_anew, result_of, set_newer_aside
 from cifar.run_folder import holds_run, locked, read_summary, refuse_used_folder, score, write_json
 from cifar.sweep import find_runs, make_plan, num_over, progress, read_plan, statuses, time_text, write_plan
+from cifar.trust import config_folders
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ def job(cfg: DictConfig) -> float:
             if signals.is_worker():  # the launcher would kill the other workers at once
                 raise StoppedError("interrupted.") from None
             if not is_sweep and (folder / "checkpoint.pt").exists():
-                way_on = f"Continue with: python run.py resume={shlex.quote(os.path.relpath(folder))}"
+                way_on = f"Continue with: {resume_command(folder)}"
             raise
     if not signals.is_worker():
         signals.check()
@@ -86,7 +88,7 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
         if is_sweep:
             cfg, checkpoint = restore_or_begin_anew(cfg, folder, f"Job {hydra.job.num}")
         else:
-            cfg, checkpoint = restore(cfg, folder, [*hydra.overrides.task])
+            cfg, checkpoint = restore(cfg, folder, [*hydra.overrides.task], config_folders())
         if summary := finished(folder, config_hash(resolve(cfg))):
             return old_result(summary, folder)
         if checkpoint is None:

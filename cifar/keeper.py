@@ -5,11 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cifar import signals
 from cifar.checkpoint import Checkpoints
+from cifar.command_line import resume_command
 from cifar.config import config_hash
+from cifar.stored import references
 from cifar.tracking import MetricsFile, NoTracker
 from cifar.trainer import Metrics, Trainer
 
@@ -30,13 +32,13 @@ class Keeper:
         after_validation: Callable[[int, float], None] = lambda epoch, accuracy: None,
     ) -> None:
         self.tracker, self.after_validation = tracker, after_validation
-        self.checkpoints = Checkpoints(folder, **cfg.checkpoint)
+        self.checkpoints = Checkpoints(folder, **cfg.checkpoint, way_on=resume_command(folder))
         self.metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
         info = tracker.info
         self.facts = {
             "config": info.config,
             "config_hash": config_hash(info.config),
-            "config_source": OmegaConf.to_container(cfg, resolve=False),
+            "references": references(cfg),
             "run": {"name": info.name, "group": info.group, "origin": info.origin, "id": info.id},
             "software": software,
             "times_resumed": 0 if checkpoint is None else checkpoint["times_resumed"] + 1,

@@ -11,6 +11,7 @@ import re
 import runpy
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from cifar.command_line import quote
 from cifar.config import RULES, Config, number_changes, resolve
 from cifar.errors import DivergedError, UserError
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
+from cifar.stored import links_of, stored_config
 from cifar.sweep import num_over, read_multirun_yaml
+from cifar.trust import as_data, own_targets, refuse_foreign
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +101,6 @@ def is_sealed(path: Path) -> bool:
         return file.read(len(SEAL_PREFIX)) == SEAL_PREFIX
 
 
-def quote(text: str) -> str:
-    """Return the text as a value for Hydra's command line, whatever characters it has."""
-    text = re.sub(r"(\\+)(?='|$)", r"\1\1", text)  # only there does a backslash need another one
-    return "'" + text.replace("'", "\\'").replace("${", "\\${") + "'"
-
-
 def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
     """Return the summary of the folder's run if it is over and was one of this very configuration."""
     summary = read_summary(folder)
@@ -118,11 +116,14 @@ def result_of(summary: dict[str, Any]) -> float:
     return score(summary)
 
 
-def restore(cfg: DictConfig, folder: Path, given: list[str]) -> tuple[DictConfig, dict[str, Any] | None]:
+def restore(
+    cfg: DictConfig, folder: Path, given: list[str], config_folders: Sequence[Path] = ()
+) -> tuple[DictConfig, dict[str, Any] | None]:
     """Return the configuration to go on with and the content of the checkpoint to go on from; None: there is none.
 
     With resume=PATH the configuration is the stored one with the `given` overrides, with resume=auto it is `cfg`.
-    Raises `UserError` for the first value that would have given other numbers so far; then nothing has changed.
+    Raises `UserError` for code that neither `cfg` nor a file in the `config_folders` names, and for the first value
+    that would have given other numbers so far; then nothing has changed.
     """
     from cifar.checkpoint import find_checkpoints, read_checkpoint, read_newest  # imports torch, which takes seconds
 
@@ -140,10 +141,13 @@ def restore(cfg: DictConfig, folder: Path, given: list[str]) -> tuple[DictConfig
         raise UserError(
             f"resume={cfg.resume}: there is no intact checkpoint in {folder}. Start the run again in another folder."
         )
-    if "config_source" not in checkpoint:
+    if "config" not in checkpoint:
         raise UserError(f"resume={cfg.resume} holds weights but no run: start a new one with init_from={cfg.resume}.")
     if path is not None:
-        cfg = with_overrides(OmegaConf.create(checkpoint["config_source"]), cfg, given)
+        stored = stored_config(checkpoint["config"], links_of(checkpoint), cfg)
+        allowed = own_targets(config_folders, cfg)
+        cfg = with_overrides(stored, cfg, given)
+        refuse_foreign(resolve(cfg), allowed, f"resume={cfg.resume}")
     refuse_other_numbers(cfg, checkpoint)
     return cfg, checkpoint
 
@@ -187,7 +191,7 @@ def with_overrides(stored: DictConfig, composed: DictConfig, given: list[str]) -
             if not isinstance(node, dict) or part not in node:
                 raise UserError(f"{override.input_line} can't be given beside resume: only {MAY_CHANGE}.")
             node = node[part]
-        OmegaConf.update(cfg, ".".join([*parents, name]), node, merge=False)
+        OmegaConf.update(cfg, ".".join([*parents, name]), as_data(node), merge=False)
     cfg.resume = composed.resume
     return cfg
 

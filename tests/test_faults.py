@@ -56,7 +56,7 @@ def test_a_signal_ends_the_step_saves_and_the_run_can_be_resumed(
     assert run.end() == code
     assert time.perf_counter() - begin < LIMIT_SECONDS
     assert "Stopping: the running step is finished and saved first." in run.text
-    assert run.errors.endswith("Interrupted. Continue with: python run.py resume=outputs/run\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: python run.py resume=outputs/run {SLOW[0]}\n")
     assert "Traceback" not in run.text
     folder = tmp_path / "outputs" / "run"
     summary = read_summary(folder)
@@ -64,7 +64,7 @@ def test_a_signal_ends_the_step_saves_and_the_run_can_be_resumed(
     assert summary["steps"] == read_checkpoint(folder / "checkpoint.pt")["step"] >= 9
     config = (folder / ".hydra" / "config.yaml").read_text()
 
-    again = command(f"resume={resume}", "log_every=1")
+    again = command(f"resume={resume}", SLOW[0], "log_every=1")
     assert again.returncode == 0, again.stderr
     assert f"Resumed at step {summary['steps']} of 24" in again.stdout
     assert_no_step_is_missing_or_doubled(folder, 24)
@@ -77,9 +77,9 @@ def test_a_signal_ends_the_step_saves_and_the_run_can_be_resumed(
     del one["summary"]["config_hash"], other["summary"]["config_hash"]  # the pause
     assert_identical(one, other)
 
-    done = command(f"resume={resume}")
+    done = command(f"resume={resume}", SLOW[0])
     assert (done.returncode, done.stdout.splitlines()[-1][:26]) == (0, "outputs/run is done alread")
-    refused = command(f"resume={resume}", "lr=0.5")
+    refused = command(f"resume={resume}", SLOW[0], "lr=0.5")
     assert refused.returncode == 1
     assert "lr=0.5 is not possible for the run that is resumed" in refused.stderr
     assert_identical(one["metrics"], results(folder)["metrics"])
@@ -109,7 +109,7 @@ def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_i
     run.send(signal.SIGINT, to_group=True)
     assert run.end() == 130
     assert time.perf_counter() - begin < LIMIT_SECONDS
-    assert command("resume=runs/one").returncode == 0
+    assert command("resume=runs/one", SLOW[0]).returncode == 0
     parts = sorted((tmp_path / "wandb").glob("offline-run-*"))
     assert len(parts) == 2
     shown = [next(record["run"] for record in records(part) if record["type"] == "run") for part in parts]
@@ -266,7 +266,7 @@ def test_two_runs_in_one_folder(tmp_path: Path, start: Start, command: Command) 
     run.send(signal.SIGKILL)
     assert run.end() == -signal.SIGKILL
     steps = read_checkpoint(tmp_path / "one" / "checkpoint.pt")["step"]
-    again = command("resume=one", f"epochs={steps // 8 + 1}")
+    again = command("resume=one", SLOW[0], f"epochs={steps // 8 + 1}")
     assert again.returncode == 0, again.stderr
     assert_no_step_is_missing_or_doubled(tmp_path / "one", steps + 8)
 
@@ -318,7 +318,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_it_goes_on_when_there_is_
         assert step == (8 if fill == "checkpoint" else 24)
 
         (disk / "rest").unlink()
-        again = command("resume=disk/run")
+        again = command("resume=disk/run", SLOW[0])
         assert again.returncode == 0, again.stderr
         assert f"Resumed at step {step} of 32" in again.stdout
         assert_no_step_is_missing_or_doubled(disk / "run", 32)
@@ -342,7 +342,7 @@ def test_a_folder_that_becomes_unwritable(tmp_path: Path, start: Start, command:
     assert "Traceback" not in run.text
     assert read_summary(folder)["status"] == "running"
     assert not is_locked(folder)
-    again = command("resume=run")
+    again = command("resume=run", SLOW[0])
     assert again.returncode == 0, again.stderr
     assert_no_step_is_missing_or_doubled(folder, 32)
 

@@ -14,10 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar import signals
 from cifar.checkpoint import find_checkpoints, read_checkpoint
+from cifar.command_line import quote
 from cifar.config import config_hash, resolve
 from cifar.errors import DivergedError, UserError
 from cifar.experiment import run
-from cifar.resume import finished, place, quote, restore, result_of, set_newer_aside, sweep_arguments, with_overrides
+from cifar.resume import finished, place, restore, result_of, set_newer_aside, sweep_arguments, with_overrides
 from cifar.run_folder import put_aside
 from cifar.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
@@ -26,6 +27,7 @@ OPTIMIZERS, SCHEDULES, AUGMENTS = (
     sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
     for group in ("optimizer", "schedule", "augment")
 )
+FOLDERS = [ROOT / "conf", ROOT / "tests" / "conf"]  # what they name may be built
 TIMES = ("time_seconds", "train/images_per_second")
 LONG = [*QUIET, "epochs=3", "data.val_size=20", "log_every=4", "checkpoint.every_minutes=null"]
 
@@ -214,7 +216,7 @@ def test_what_may_be_given_beside_resume_is_taken(
     cut_run: Path, compose: Compose, given: list[str], key: str, value: Any
 ) -> None:
     before = read_checkpoint(cut_run / "checkpoint.pt")
-    cfg, checkpoint = restore(compose(*given, f"resume={cut_run}"), cut_run, given)
+    cfg, checkpoint = restore(compose(*given, f"resume={cut_run}"), cut_run, given, FOLDERS)
     assert OmegaConf.select(cfg, key) == value
     assert checkpoint is not None
     assert checkpoint["step"] == 9
@@ -253,7 +255,7 @@ def test_what_would_have_given_other_numbers_is_refused_by_name_and_nothing_chan
 ) -> None:
     before = {path.name: path.read_bytes() for path in cut_run.iterdir()}
     with pytest.raises(UserError) as error:
-        restore(compose(*given, f"resume={cut_run}"), cut_run, given)
+        restore(compose(*given, f"resume={cut_run}"), cut_run, given, FOLDERS)
     assert str(error.value).startswith(message)
     assert {path.name: path.read_bytes() for path in cut_run.iterdir()} == before
 
@@ -266,7 +268,7 @@ def test_auto_compares_the_whole_command(cut_run: Path, compose: Compose) -> Non
 
 
 def test_the_stored_configuration_counts_not_todays_files(cut_run: Path, compose: Compose) -> None:
-    cfg, checkpoint = restore(compose("batch_size=64", f"resume={cut_run}"), cut_run, given=[])
+    cfg, checkpoint = restore(compose("batch_size=64", f"resume={cut_run}"), cut_run, [], FOLDERS)
     assert checkpoint is not None
     assert resolve(cfg) == checkpoint["config"] | {"resume": str(cut_run)}
     assert config_hash(resolve(cfg)) == checkpoint["config_hash"]
@@ -291,7 +293,7 @@ def test_an_older_checkpoint_can_be_chosen(
 ) -> None:
     run_with_cuts(monkeypatch, compose(*LONG, "schedule=cosine"), tmp_path / "uncut", iter([]))
     older = cut_run / "checkpoint-1.pt"
-    cfg, checkpoint = restore(compose(f"resume={older}"), cut_run, [])
+    cfg, checkpoint = restore(compose(f"resume={older}"), cut_run, [], FOLDERS)
     assert checkpoint is not None
     assert checkpoint["step"] == 6
     assert len(find_checkpoints(cut_run)) == 2  # nothing has changed before it is sure that the run goes on
@@ -307,7 +309,7 @@ def test_without_an_intact_checkpoint_auto_starts_and_a_path_is_refused(cut_run:
     for path in find_checkpoints(cut_run):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="no intact checkpoint"):
-        restore(compose(f"resume={cut_run}"), cut_run, [])
+        restore(compose(f"resume={cut_run}"), cut_run, [], FOLDERS)
     cfg = compose(*LONG, "schedule=cosine", "resume=auto")
     assert restore(cfg, cut_run, []) == (cfg, None)
     run(cfg, cut_run)  # over the lines of the run that was cut
@@ -323,7 +325,7 @@ def test_weights_alone_cannot_be_resumed(cut_run: Path, compose: Compose) -> Non
 
 
 def test_a_checkpoint_of_another_model_leaves_metrics_and_summary_alone(cut_run: Path, compose: Compose) -> None:
-    cfg, checkpoint = restore(compose(f"resume={cut_run}"), cut_run, [])
+    cfg, checkpoint = restore(compose(f"resume={cut_run}"), cut_run, [], FOLDERS)
     assert checkpoint is not None
     checkpoint["model"] = {"weight": torch.zeros(3)}
     before = {path.name: path.read_bytes() for path in cut_run.iterdir()}

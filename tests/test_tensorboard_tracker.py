@@ -60,7 +60,7 @@ def test_a_run_that_was_cut_and_resumed_has_no_point_twice(tmp_path: Path, start
     run.wait_for(r"Epoch \[2/3\], Step \[3/6\]")
     run.send(signal.SIGKILL)
     run.end()
-    assert command("resume=run").returncode == 0
+    assert command("resume=run", SLOW[0]).returncode == 0
     assert_equals_metrics(tmp_path / "run")
     assert len([*(tmp_path / "run" / "tensorboard").glob("events*")]) == 1
 
