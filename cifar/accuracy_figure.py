@@ -133,10 +133,10 @@ def places_of(points: list[Point], key: str, name: str) -> tuple[list[float], li
 
 
 def bounds(interval: Interval) -> tuple[float, float]:
-    """Return the ends of an interval, NaN if there were too few values for one."""
-    if interval.half is None:
+    """Return the ends of an interval, NaN if the values say too little for one."""
+    if interval.low is None or interval.high is None:
         return math.nan, math.nan
-    return max(0.0, interval.mean - interval.half), min(1.0, interval.mean + interval.half)
+    return interval.low, interval.high
 
 
 def main_label(results: Results) -> str:

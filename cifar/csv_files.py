@@ -10,11 +10,11 @@ from cifar.results import STATUSES, Results
 
 
 def points_csv(results: Results) -> str:
-    """Return report.csv: a row per point, accuracies as fractions with the halves of their intervals."""
+    """Return report.csv: a row per point, accuracies as fractions with the ends of their intervals."""
     header = ["rank", *results.keys, "seeds"]
     names = [*dict.fromkeys(["val_accuracy", "test_accuracy", *results.accuracies])]
     for name in names:
-        header += [f"{name}_mean", f"{name}_ci95_half"]
+        header += [f"{name}_mean", f"{name}_ci95_low", f"{name}_ci95_high"]
     rows: list[list[Any]] = [
         [*header, "train_loss_mean", "train_seconds_mean", "eval_seconds_mean", "images_per_second_mean", *STATUSES]
     ]
@@ -22,7 +22,7 @@ def points_csv(results: Results) -> str:
         row: list[Any] = [rank, *point.values.values(), len(point.seeds)]
         for name in names:
             found = point.interval(name)
-            row += [found.mean, found.half] if found else [None, None]
+            row += [found.mean, found.low, found.high] if found else [None, None, None]
         row += [point.mean(name) for name in ("train_loss", "train_seconds", "eval_seconds", "images_per_second")]
         rows.append([*row, *[point.count(status) for status in STATUSES]])
     return csv_text(rows)

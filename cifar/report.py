@@ -187,7 +187,10 @@ def markdown(results: Results, sentences: list[str], figures: list[tuple[str, st
 
 def note(results: Results) -> str:
     """Return what the table's figures are."""
-    means = "Means over seeds with 95 % confidence intervals (Student's t); completed and diverged runs count."
+    means = (
+        "Means over seeds, in brackets their 95 % confidence intervals (Student's t on the logit scale, by the delta "
+        "method); fewer than three seeds have none and are shown themselves. Completed and diverged runs count."
+    )
     if results.has_val:
         return f"{means} Ranked by validation accuracy; the test accuracy is shown, not chosen by."
     return f"{means} Ranked by test accuracy, for want of validation images."

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cifar.statistics import Interval, interval
@@ -84,13 +85,13 @@ class Point:
         return {seed: value for seed, value in pairs if seed is not None and value is not None}
 
     def interval(self, key: str) -> Interval | None:
-        """Return the mean and its interval of a number of the summary, over the runs that are counted."""
+        """Return the mean and its interval of an accuracy in the summary, over the runs that are counted."""
         return interval([*self.over_seeds(key).values()])
 
     def mean(self, key: str) -> float | None:
         """Return the mean of a number of the summary."""
-        found = self.interval(key)
-        return found.mean if found else None
+        values = self.over_seeds(key).values()
+        return fmean(values) if values else None
 
     def count(self, status: str) -> int:
         """Return how many of its runs ended so."""

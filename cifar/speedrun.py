@@ -68,8 +68,8 @@ def line(run: dict[str, Any]) -> str:
 def table(results: list[dict[str, Any]]) -> str:
     """Return the recipes in words, a line each."""
     lines = [
-        f"{results[0]['runs'][0]['device']}; 95 % intervals, Student's t",
-        f"{'recipe':<12} seeds  {'test':>16}  {'with TTA':>16}  std of it  {'seconds':>8}  {'std':>6}  first run",
+        f"{results[0]['runs'][0]['device']}; 95 % intervals, Student's t on the logit scale",
+        f"{'recipe':<12} seeds  {'test':>22}  {'with TTA':>22}  std of it  {'seconds':>8}  {'std':>6}  first run",
     ]
     for result in results:
         runs = result["runs"]
@@ -81,7 +81,7 @@ def table(results: list[dict[str, Any]]) -> str:
         seconds_spread = f"{stdev(seconds):.3f}" if len(seconds) > 1 else "–"
         whole, augmented = (percent_with_interval(interval(values)) for values in (plain, views))
         lines.append(
-            f"{name:<12} {len(runs):5}  {whole:>16}  {augmented:>16}  {spread:>9}  {mean(seconds):8.3f}  "
+            f"{name:<12} {len(runs):5}  {whole:>22}  {augmented:>22}  {spread:>9}  {mean(seconds):8.3f}  "
             f"{seconds_spread:>6}  {result['first']['seconds'] + result['first']['warmup_seconds']:7.1f} s"
         )
     return "\n".join(lines)

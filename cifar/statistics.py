@@ -4,28 +4,29 @@ Small numbers of seeds are the rule, so everything uses Student's t distribution
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev, variance
 
 CONFIDENCE = 0.95
 POWER = 0.8
 MAX_SEEDS = 1000
+MIN_SEEDS = 3  # for an interval: that of two values is as wide as all that is possible
+ROUNDING = 1e-12  # of an accuracy: the least that images can differ by is far more
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean over `count` values and half the width of its 95 % confidence interval, None for a single value."""
+    """The accuracies of some seeds as fractions, their mean, and the ends of its 95 % confidence interval.
 
-    count: int
+    `low` and `high` are None for fewer than `MIN_SEEDS` values, and for values without any spread, which say nothing
+    about chance.
+    """
+
+    values: tuple[float, ...]
     mean: float
-    half: float | None
-
-    def overlaps(self, other: "Interval") -> bool:
-        """Return whether the two intervals have a point in common; a single value has no interval and overlaps all."""
-        if self.half is None or other.half is None:
-            return True
-        return abs(self.mean - other.mean) <= self.half + other.half
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,30 @@ class Comparison:
         return self.p_value < 1 - CONFIDENCE
 
 
-def interval(values: Sequence[float]) -> Interval | None:
-    """Return the mean with its interval, mean ± t(0.975, n - 1) s / √n; None without values."""
-    from scipy.special import stdtrit
+def interval(accuracies: Sequence[float]) -> Interval | None:
+    """Return the mean of accuracies, fractions, with its interval; None without values.
 
-    if not values:
+    It is Student's t interval of the mean's logit, the standard error by the delta method (Agresti, Categorical Data
+    Analysis, 3rd ed., section 16.1), so that it stays within 0 and 1.
+    """
+    from scipy.special import expit, logit, stdtrit
+
+    if not accuracies:
         return None
-    if len(values) == 1:
-        return Interval(1, values[0], None)
-    quantile = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
-    return Interval(len(values), fmean(values), quantile * stdev(values) / math.sqrt(len(values)))
+    count, mean = len(accuracies), fmean(accuracies)
+    spread = spread_of(accuracies) if count >= MIN_SEEDS else 0.0
+    slope = mean * (1 - mean)  # of the logistic function at the mean
+    if spread == 0 or slope <= 0:
+        return Interval((*accuracies,), mean, None, None)
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(count) / slope
+    low, high = (float(expit(logit(mean) + side)) for side in (-half, half))
+    return Interval((*accuracies,), mean, low, high)
+
+
+def spread_of(values: Collection[float]) -> float:
+    """Return the standard deviation, exactly 0 where the values differ by no more than rounding."""
+    spread = stdev(values)
+    return spread if spread > ROUNDING * max(map(abs, values)) else 0.0
 
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | None:

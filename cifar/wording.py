@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cifar.statistics import Interval
+from cifar.statistics import MIN_SEEDS, Interval
 
 NOTHING = "–"
 
@@ -23,10 +23,17 @@ def percent(fraction: float | None) -> str:
 
 
 def percent_with_interval(interval: Interval | None) -> str:
-    """Return a mean accuracy with half the width of its interval, such as "45.12 ± 0.80 %"."""
-    if interval is None or interval.half is None:
-        return percent(interval.mean if interval else None)
-    return f"{100 * interval.mean:.2f} ± {100 * interval.half:.2f} %"
+    """Return a mean accuracy with the ends of its interval, such as "45.12 % (44.01–46.20)".
+
+    Without an interval the values themselves are shown, such as "45.00, 61.20 %" or, if they are equal, "45.00 % each".
+    """
+    if interval is None:
+        return NOTHING
+    if interval.low is not None and interval.high is not None:
+        return f"{percent(interval.mean)} ({100 * interval.low:.2f}–{100 * interval.high:.2f})"
+    if len(interval.values) >= MIN_SEEDS:
+        return f"{percent(interval.mean)} each"
+    return f"{', '.join(f'{100 * value:.2f}' for value in interval.values)} %"
 
 
 def number(value: float | None) -> str:

@@ -70,8 +70,9 @@ def test_accuracy_stands_at_its_rate_with_its_interval_as_bar(tmp_path: Path) ->
     for (low, high), point in zip(segments.get_segments(), points, strict=True):
         interval = point.interval("val_accuracy")
         assert interval is not None
-        assert interval.half is not None
-        assert (high[1] - low[1]) / 2 == pytest.approx(100 * interval.half)
+        assert interval.low is not None
+        assert interval.high is not None
+        assert (low[1], high[1]) == pytest.approx((100 * interval.low, 100 * interval.high))
     (hollow,) = [other for other in axes.lines if other.get_fillstyle() == "none" and xs(other)]
     assert ys(hollow) == pytest.approx([50, 50, 50])
     assert axes.get_ylabel() == "accuracy (%)"

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from cifar import report as report_module
 from cifar.reading import read_results
@@ -18,8 +19,16 @@ from tests.conftest import QUIET, ROOT, SLOW, Command, Start, read_summary
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
 REPORT = ("-m", "cifar.report")
-# mean ± t(0.975, 2) s/√3: 27 ± 15.51 %, 55 ± 12.42 %, 54 ± 13.83 %
+# Their means' logits ± t(0.975, 2) s / (√3 m (1 − m)), and back: see interval_text
 RATES = {0.1: [0.20, 0.32, 0.29], 0.01: [0.50, 0.60, 0.55], 0.001: [0.48, 0.59, 0.55]}
+
+
+def interval_text(values: list[float]) -> str:
+    """Return a mean with its interval as the report shows it, from scipy's functions."""
+    mean = np.mean(values)
+    error = stats.sem(values) / (mean * (1 - mean))
+    low, high = special.expit(stats.t.interval(0.95, len(values) - 1, special.logit(mean), error))
+    return f"{100 * mean:.2f} % ({100 * low:.2f}–{100 * high:.2f})"
 
 
 def table(text: str) -> list[list[str]]:
@@ -34,9 +43,9 @@ def test_the_table_to_the_digit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     text = (tmp_path / "report.md").read_text()
     assert table(text) == [
         ["rank", "lr", "seeds", "validation", "test", "status", "train loss", "time", "images/s"],
-        ["1", "0.01", "3", "55.00 ± 12.42 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1,000"],
-        ["2", "0.001", "3", "54.00 ± 13.83 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1,000"],
-        ["3", "0.1", "3", "27.00 ± 15.51 %", "50.00 ± 0.00 %", "3 completed", "1.5", "2 min 0 s", "1,000"],
+        ["1", "0.01", "3", interval_text(RATES[0.01]), "50.00 % each", "3 completed", "1.5", "2 min 0 s", "1,000"],
+        ["2", "0.001", "3", interval_text(RATES[0.001]), "50.00 % each", "3 completed", "1.5", "2 min 0 s", "1,000"],
+        ["3", "0.1", "3", interval_text(RATES[0.1]), "50.00 % each", "3 completed", "1.5", "2 min 0 s", "1,000"],
     ]
     printed = capsys.readouterr().out
     lines = printed.splitlines()
@@ -49,9 +58,8 @@ def test_the_accuracy_with_test_time_augmentation_stands_beside_the_plain_one(tm
         write_run(tmp_path / str(seed), 0.1, seed, seed, test_accuracy=accuracy - 0.05, test_tta_accuracy=accuracy)
     report([tmp_path], tmp_path)
     heading, row = table((tmp_path / "report.md").read_text())
-    half = 100 * stats.t.ppf(0.975, 1) * 0.02
-    assert row[heading.index("test with TTA")] == f"60.00 ± {half:.2f} %"
-    assert row[heading.index("test")] == f"55.00 ± {half:.2f} %"
+    assert row[heading.index("test with TTA")] == "58.00, 62.00 %"
+    assert row[heading.index("test")] == "53.00, 57.00 %"
     (point,) = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
     assert float(point["test_tta_accuracy_mean"]) == pytest.approx(0.6)
 
@@ -60,7 +68,8 @@ def test_the_verdict_names_the_test_and_the_seeds_that_would_do(tmp_path: Path) 
     write_sweep(tmp_path, RATES)
     sentences = verdict(read_results([tmp_path]))
     p_value = stats.ttest_rel(RATES[0.01], RATES[0.001]).pvalue
-    assert sentences[0] == ("Best by validation accuracy: lr=0.01, 55.00 ± 12.42 %; on the test images 50.00 ± 0.00 %.")
+    best = interval_text(RATES[0.01])
+    assert sentences[0] == f"Best by validation accuracy: lr=0.01, {best}; on the test images 50.00 % each."
     assert sentences[1].startswith("It can't be told apart from the next, lr=0.001: a difference of 1.00 points, ")
     assert f"p = {p_value:.2g}, paired t test over common seeds" in sentences[1]
     assert "about 10 seeds each would show it" in sentences[1]
@@ -84,9 +93,11 @@ def test_the_csv_files_hold_the_numbers_themselves(tmp_path: Path) -> None:
     points = [*csv.DictReader((tmp_path / "report.csv").read_text().splitlines())]
     for row in points:
         accuracies = RATES[float(row["lr"])]
-        low, high = stats.t.interval(0.95, 2, sum(accuracies) / 3, stats.sem(accuracies))
-        assert float(row["val_accuracy_mean"]) == pytest.approx((low + high) / 2, abs=1e-15)
-        assert float(row["val_accuracy_ci95_half"]) == pytest.approx((high - low) / 2, rel=1e-12)
+        names = ("val_accuracy_mean", "val_accuracy_ci95_low", "val_accuracy_ci95_high")
+        mean, low, high = (float(row[name]) for name in names)
+        assert mean == pytest.approx(sum(accuracies) / 3, abs=1e-15)
+        assert f"{100 * mean:.2f} % ({100 * low:.2f}–{100 * high:.2f})" == interval_text(accuracies)
+        assert row["test_accuracy_ci95_low"] == row["test_accuracy_ci95_high"] == ""
         assert (row["completed"], row["failed"]) == ("3", "0")
     runs = [*csv.DictReader((tmp_path / "runs.csv").read_text().splitlines())]
     assert {(float(row["lr"]), int(row["seed"])): float(row["val_accuracy"]) for row in runs} == {
@@ -154,8 +165,8 @@ def test_a_sweep_ends_with_its_report_also_after_a_job_failed(tmp_path: Path, co
     assert result.returncode == 1
     text = (tmp_path / "sweep" / "report.md").read_text()
     accuracies = [read_summary(tmp_path / "sweep" / str(number))["val_accuracy"] for number in range(2)]
-    half = stats.t.ppf(0.975, 1) * stats.sem(accuracies)
-    assert table(text)[1][:4] == ["1", "0.1", "2", f"{50 * sum(accuracies):.2f} ± {100 * half:.2f} %"]
+    shown = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
+    assert table(text)[1][:4] == ["1", "0.1", "2", f"{shown} %"]
     assert table(text)[2][:3] == ["2", "-1", "0"]
     assert table(text)[2][5] == "2 failed"
     assert "lr=-1.0 is not possible" in text

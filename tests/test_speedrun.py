@@ -47,10 +47,10 @@ def test_the_table_to_the_digit() -> None:
         {"words": ["experiment=demo"], "first": first, "runs": [entry(0.5, None, 1.0)]},
     ]  # fmt: skip
     assert table(recipes).splitlines() == [
-        "cuda (X, bf16); 95 % intervals, Student's t",
-        "recipe       seeds              test          with TTA  std of it   seconds     std  first run",
-        "speedrun94       2    93.10 ± 1.27 %    94.10 ± 1.27 %     0.14 %     2.100   0.141     43.0 s",
-        "demo             1           50.00 %                 –          –     1.000       –     43.0 s",
+        "cuda (X, bf16); 95 % intervals, Student's t on the logit scale",
+        "recipe       seeds                    test                with TTA  std of it   seconds     std  first run",
+        "speedrun94       2          93.00, 93.20 %          94.00, 94.20 %     0.14 %     2.100   0.141     43.0 s",
+        "demo             1                 50.00 %                       –          –     1.000       –     43.0 s",
     ]
 
 
