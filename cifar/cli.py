@@ -13,7 +13,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
-from cifar import jobs, signals
+from cifar import jobs, signals, streams
 from cifar.config import RULES, unknown_key
 from cifar.errors import StoppedError, UserError
 from cifar.jobs import RefusedError
@@ -35,14 +35,15 @@ def start(main: Callable[[], Any]) -> None:
     guard(command)
 
 
+@signals.handled()
 def guard(command: Callable[[], Any]) -> None:
-    """Call a command; what the user can mend ends in one message and exit code 1, a signal in 130 or 143.
+    """Call a command; what the user can mend ends in one message and exit code 1, a signal in 128 plus its number.
 
     With the environment variable HYDRA_FULL_ERROR=1 the traceback is shown all the same.
     """
     show_tracebacks = "HYDRA_FULL_ERROR" in os.environ
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors here instead of printing them
-    signals.install()
+    streams.secure()
     try:
         with signals.pipe_may_close():
             command()

@@ -19,7 +19,7 @@ from hydra.experimental.callbacks import LogJobReturnCallback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cifar import signals
+from cifar import signals, streams
 from cifar.command_line import resume_command
 from cifar.config import check, config_hash, resolve
 from cifar.errors import DivergedError, StoppedError, UserError, describe_end
@@ -44,6 +44,7 @@ def job(cfg: DictConfig) -> float:
     global way_on
     hydra = HydraConfig.get()
     folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
+    streams.secure()
     signals.install()  # this may be a process of the launcher's
     if signals.has_come():
         raise StoppedError("not started, because the sweep is stopped.")

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM: the first lets the running step end and its state be saved, another one stops at once.
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets the running step end and its state be saved, another one stops at once.
 
-One process has one set of handlers, so this module keeps the state itself. `install` sets it up; `deferred` is the
-context in which the first signal waits for `check`; anywhere else it raises `Interrupted` there and then.
+One process has one set of handlers, so this module keeps the state itself. `handled` is the context in which they
+count, `deferred` the one in which the first signal waits for `check`; anywhere else it raises
+`Interrupted` there and then.
 """
 
 import multiprocessing
@@ -13,13 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 CLOSED_PIPE = 141  # 128 plus SIGPIPE's number, as a shell has it
+TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal or the connection is gone
 SAME_SECONDS = 0.5  # a terminal and a parent process may both deliver one and the same Ctrl-C
 
 _received: int | None = None
 _received_at = 0.0
 _last_words: Callable[[], None] | None = None  # not None while deferred
+_before: dict[int, Any] = {}  # the handlers that were there when ours were installed
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,11 +35,44 @@ class Interrupted(KeyboardInterrupt):
 
 
 def install() -> None:
-    """Take over SIGINT and SIGTERM in this process, unless it is a thread's call or was done before."""
+    """Take over the signals in this process, unless it is a thread's call or was done before.
+
+    What is ignored stays so: SIGHUP under nohup, SIGINT in a shell's background.
+    """
     if threading.current_thread() is threading.main_thread():
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in TAKEN:
             if signal.getsignal(signum) not in (_handle, signal.SIG_IGN):
-                signal.signal(signum, _handle)
+                _before[signum] = signal.signal(signum, _handle)
+
+
+def restore() -> None:
+    """Give the signals back to those who had them before `install`, and forget that one has come."""
+    global _received
+    _received = None
+    if threading.current_thread() is threading.main_thread():
+        while _before:
+            signum, handler = _before.popitem()
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)  # None: not one of Python's
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Take over the signals until the end; beyond it when one has come that ends the process."""
+    if _before and not has_come():  # within another such context
+        yield
+        return
+    restore()
+    install()
+    try:
+        yield
+    except SystemExit:
+        if not has_come():
+            restore()
+        raise
+    except BaseException:
+        restore()
+        raise
+    restore()
 
 
 def is_worker() -> bool:
@@ -72,6 +109,11 @@ def deferred(last_words: Callable[[], None]) -> Iterator[None]:
 
 def _handle(signum: int, frame: FrameType | None) -> None:
     global _received, _received_at
+    if signum == signal.SIGHUP and _received is not None:
+        return  # shells and service managers send it after another one; nobody is impatient
+    if _received == signal.SIGHUP:
+        _received, _received_at = signum, monotonic()  # sent by those that close a session: a first one still
+        return
     if _received is not None:
         if monotonic() - _received_at > SAME_SECONDS:
             _stop_at_once(signum)

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 # A module may import from the layers before its own.
 LAYERS = [
-    {"errors", "predictions", "signals", "statistics", "tallies", "tta"},
+    {"errors", "predictions", "signals", "statistics", "streams", "tallies", "tta"},
     {
         "models.resnet",
         "models.resnet18",
