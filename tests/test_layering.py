@@ -34,7 +34,7 @@ LAYERS = [
     {"building", "keeper"},
     {"experiment"},
     {"resume", "results"},
-    {"csv_files", "importance", "reading"},
+    {"csv_files", "importance", "reading", "verdict"},
     {"accuracy_figure", "study_figures"},
     {"figures"},
     {"page"},
