@@ -26,7 +26,7 @@ LAYERS = [
         "trust",
     },
     {"checkpoint", "command_line", "drawing", "step", "study", "sweep", "tracking", "wording"},
-    {"data.sources", "ticks"},
+    {"data.sources", "new_folder", "ticks"},
     {"data.loader"},
     {"trainer", "wandb_tracker"},
     {"config", "workspace"},
@@ -44,6 +44,7 @@ LAYERS = [
     {"bench", "speedrun", "tune"},
 ]
 MAY_IMPORT_HYDRA = {
+    "new_folder",
     "command_line",
     "config",
     "sweep",
