@@ -20,6 +20,7 @@ LAYERS = [
         "schedules",
         "device",
         "fast_conv",
+        "formats",
         "optimizers",
         "ranges",
         "run_folder",
@@ -107,7 +108,8 @@ def test_init_files_are_empty_and_run_py_is_short() -> None:
 
 
 ANSWERS_MISTAKES = [
-    "cli", "command_line", "config", "errors", "jobs", "resume", "run_folder", "signals", "stored", "sweep", "trust",
+    "cli", "command_line", "config", "errors", "formats", "jobs", "resume", "run_folder", "signals", "stored", "sweep",
+    "trust",
 ]  # fmt: skip
 
 
