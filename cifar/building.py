@@ -26,7 +26,8 @@ from cifar.data.splits import stratified_split
 from cifar.device import Device, set_up_device
 from cifar.errors import UserError
 from cifar.fast_conv import speed_up
-from cifar.optimizers import parameter_groups, refuse_unknown
+from cifar.limits import refuse_impossible
+from cifar.optimizers import LIMITS, parameter_groups, refuse_unknown
 from cifar.schedules import Schedule
 from cifar.step import TrainingStep, build_step
 from cifar.tracking import NoTracker, RunInfo
@@ -110,6 +111,7 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     assert isinstance(values, dict)
     if not isinstance(groups := values.pop("groups", []), list):
         raise UserError(f"optimizer.groups={groups!r} is not possible: it takes a list of groups.")
+    refuse_impossible("optimizer", values, LIMITS)
     optimizer = create(OmegaConf.create(values), parameter_groups(model, groups))
     assert isinstance(optimizer, Optimizer)
     refuse_unknown(groups, optimizer)

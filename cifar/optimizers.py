@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cifar.errors import UserError
+from cifar.limits import FLAG, Limit, list_of, number, refuse_impossible, refuse_unknown_keys, whole_number
 
 NEWTON_SCHULZ = (
     3.4445,
@@ -16,21 +17,23 @@ NEWTON_SCHULZ = (
     2.0315,
 )  # Jordan's coefficients: steep at zero, so small singular values grow
 
-
-LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "lr": ("a positive number", lambda value: value > 0),
-    "momentum": ("0 to less than 1", lambda value: 0 <= value < 1),
-    "weight_decay": ("0 or more", lambda value: value >= 0),
-    "iterations": ("a whole number from 1", lambda value: isinstance(value, int) and value >= 1),
-    "epochs": ("0 or more", lambda value: value >= 0),
+FRACTION = number("a number from 0 to less than 1", lambda value: 0 <= value < 1)
+NOT_NEGATIVE = number("a number, 0 or more", lambda value: value >= 0)
+# Of torch's optimizers and ours, and of a group of weights.
+LIMITS = {
+    "lr": number("a positive number", lambda value: value > 0),
+    "momentum": FRACTION,
+    "dampening": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
+    "betas": list_of(2, FRACTION, "two numbers from 0 to less than 1"),
+    "eps": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "iterations": whole_number(1, 100),
+    "epochs": NOT_NEGATIVE,
+    **dict.fromkeys(("nesterov", "normalise", "amsgrad", "maximize", "capturable", "differentiable"), FLAG),
+    **dict.fromkeys(("fused", "foreach"), FLAG.or_null()),
+    "others": Limit("keys with values", lambda value: isinstance(value, dict)).or_null(),
 }
-
-
-def refuse_impossible(values: dict[str, Any], where: str) -> None:
-    """Raise `UserError` if one of the values is not a number within its limits."""
-    for name, value in values.items():
-        if name in LIMITS and not (isinstance(value, int | float) and LIMITS[name][1](value)):
-            raise UserError(f"{where}.{name}={value!r} is not possible: it takes {LIMITS[name][0]}.")
+OTHERS = ("lr", "momentum", "weight_decay")  # what Muon's other weights may have of their own
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 3, eps: float = 1e-7) -> Tensor:
@@ -58,8 +61,10 @@ class Muon(Optimizer):
 
     A filter bank's step is U Vᵀ of its Nesterov momentum, seen as a matrix (out, in * height * width) (K. Jordan et al.
     2024). With `normalise` its weights are scaled to norm sqrt(out) before each step, as in airbench, for which a norm
-    must follow the convolution; without, the step is scaled by sqrt(out / in) where that is more than 1. `others`
-    holds what differs for all weights that have not four dimensions: lr, momentum, weight_decay (coupled).
+    must follow the convolution; without, the step is scaled by sqrt(out / in) where that is more than 1. Their weight
+    decay is decoupled, as in torch.optim.Muon: a step begins with the multiplication by 1 - lr * weight_decay.
+    `others` holds what differs for all weights that have not four dimensions: lr, momentum, and weight_decay, which is
+    SGD's, a part of the gradient.
     """
 
     def __init__(
@@ -73,20 +78,22 @@ class Muon(Optimizer):
         others: dict[str, float] | None = None,
     ) -> None:
         values = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "iterations": iterations}
-        refuse_impossible(values, "optimizer")
-        refuse_impossible(others or {}, "optimizer.others")
+        values["normalise"] = normalise
+        refuse_impossible("optimizer", values | {"others": others}, LIMITS)
+        refuse_unknown_keys("optimizer.others", others or {}, OTHERS)
+        refuse_impossible("optimizer.others", others or {}, LIMITS)
         weights = list(params)
         groups = weights if weights and isinstance(weights[0], dict) else [{"params": weights}]
         split = []
         for group in groups:
-            refuse_impossible(group, "optimizer.groups")
+            refuse_impossible("optimizer.groups", group, LIMITS)
             chosen = list(group["params"])
             filters, rest = ([weight for weight in chosen if (weight.ndim == 4) == is_4d] for is_4d in (True, False))
             if filters:
                 split.append({**group, "params": filters, "is_filter": True})
             if rest:
                 split.append({**(others or {}), **group, "params": rest, "is_filter": False})
-        super().__init__(split, {**values, "normalise": normalise})
+        super().__init__(split, values)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -97,28 +104,31 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            directions = [self.direction(weight, group) for weight in weights]
             if group["is_filter"]:
-                self.step_filters(weights, directions, group)
+                self.step_filters(weights, group)
             else:
-                for weight, direction in zip(weights, directions, strict=True):
-                    move(weight, direction, -group["lr"])
+                self.step_others(weights, group)
         return loss
 
-    def direction(self, weight: Tensor, group: dict[str, Any]) -> Tensor:
+    def direction(self, weight: Tensor, grad: Tensor, group: dict[str, Any]) -> Tensor:
         """Return the Nesterov momentum of a weight's gradient, and keep the buffer."""
-        assert weight.grad is not None
-        grad = weight.grad
-        if group["weight_decay"]:
-            grad = grad.add(weight, alpha=group["weight_decay"])
         state = self.state[weight]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(grad)
         buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(grad)
         return grad.add(buffer, alpha=group["momentum"])
 
-    def step_filters(self, weights: list[Tensor], directions: list[Tensor], group: dict[str, Any]) -> None:
+    def step_others(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Take the steps of SGD with Nesterov momentum."""
+        for weight in weights:
+            grad = gradient(weight)
+            if group["weight_decay"]:
+                grad = grad.add(weight, alpha=group["weight_decay"])
+            move(weight, self.direction(weight, grad, group), -group["lr"])
+
+    def step_filters(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         """Take orthogonalised steps, those of equal shape in one batch."""
+        directions = [self.direction(weight, gradient(weight), group) for weight in weights]
         by_shape: dict[torch.Size, list[int]] = {}
         for index, weight in enumerate(weights):
             by_shape.setdefault(weight.shape, []).append(index)
@@ -130,7 +140,15 @@ class Muon(Optimizer):
                 if group["normalise"]:
                     weight.mul_(shape[0] ** 0.5 / weight.norm())
                     scale = 1.0
+                if group["weight_decay"]:
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
                 move(weight, update.view(shape), -group["lr"] * scale)
+
+
+def gradient(weight: Tensor) -> Tensor:
+    """Return the gradient of a weight that has one."""
+    assert weight.grad is not None
+    return weight.grad
 
 
 def move(weight: Tensor, direction: Tensor, distance: float | Tensor) -> None:
@@ -156,7 +174,7 @@ def parameter_groups(model: nn.Module, groups: Sequence[dict[str, Any]]) -> list
         if not isinstance(group, dict) or not isinstance(names := group.get("names"), str):
             raise UserError("optimizer.groups: each needs names, a regular expression for whole names of weights.")
         values = {key: value for key, value in group.items() if key != "names"}
-        refuse_impossible(values, "optimizer.groups")
+        refuse_impossible("optimizer.groups", values, LIMITS)
         try:
             chosen = [name for name in rest if re.fullmatch(names, name)]
         except re.error as error:
@@ -166,13 +184,11 @@ def parameter_groups(model: nn.Module, groups: Sequence[dict[str, Any]]) -> list
                 f"optimizer.groups: names={names!r} matches no weight of the model that is left. There are "
                 f"{', '.join(rest)}."
             )
-        result.append({"params": [rest.pop(name) for name in chosen], **values})
+        result.append({"params": [rest.pop(name) for name in chosen], **group})
     return [*([{"params": [*rest.values()]}] if rest else []), *result]
 
 
 def refuse_unknown(groups: Sequence[dict[str, Any]], optimizer: Optimizer) -> None:
     """Raise `UserError` if a group has a value of which the optimizer knows nothing."""
-    known = ["names", "epochs", *optimizer.defaults]
-    for key in (key for group in groups for key in group):
-        if key not in known:
-            raise UserError(f"There is no key {key!r} in optimizer.groups. A group has: {', '.join(known)}.")
+    for group in groups:
+        refuse_unknown_keys("optimizer.groups", group, ["names", "epochs", *optimizer.defaults])

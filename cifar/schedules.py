@@ -5,13 +5,23 @@ keeps no state, so a resumed run needs only its step.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from cifar.errors import UserError
+from cifar.limits import number, refuse_impossible
 
 Factor = Callable[[int], float]
+
+MAX_EPOCHS = 1_000_000  # more are a slip of the finger, and their steps no number
+MAX_DECADES = 38  # of float32, between 1 and its largest number
+LIMITS = {
+    "every_epochs": number(f"a positive number of at most {MAX_EPOCHS:,}", lambda value: 0 < value <= MAX_EPOCHS),
+    "factor": number("a positive number", lambda value: value > 0),
+    "warmup_epochs": number(f"a number from 0 to {MAX_EPOCHS:,}", lambda value: 0 <= value <= MAX_EPOCHS),
+    "final_factor": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
+}
 
 
 class Schedule(Protocol):
@@ -38,14 +48,20 @@ class Step:
     factor: float
 
     def __post_init__(self) -> None:
-        if not self.every_epochs > 0:
-            raise UserError(f"schedule.every_epochs={self.every_epochs!r} is not possible: it takes a positive number.")
-        if not self.factor > 0:
-            raise UserError(f"schedule.factor={self.factor!r} is not possible: it takes a positive number.")
+        refuse_impossible("schedule", vars(self), LIMITS)
 
     def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
-        """Return factor ** (number of whole periods before the step); a period has at least one step."""
+        """Return factor ** (number of whole periods before the step); a period has at least one step.
+
+        Raises `UserError` if that grows beyond all numbers.
+        """
         period_steps = max(1, round(self.every_epochs * steps_per_epoch))
+        num_periods = max(0, total_steps - 1) // period_steps
+        if num_periods * math.log10(self.factor) > MAX_DECADES:
+            raise UserError(
+                f"schedule.factor={self.factor!r} is not possible {num_periods} times in one run, as "
+                f"schedule.every_epochs={self.every_epochs!r} has it: the learning rate would become infinite."
+            )
         return lambda step: self.factor ** (step // period_steps)
 
 
@@ -61,22 +77,19 @@ class Falling:
     final_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.warmup_epochs >= 0:
-            raise UserError(f"schedule.warmup_epochs={self.warmup_epochs!r} is not possible: it takes 0 or more.")
-        if not 0 <= self.final_factor <= 1:
-            raise UserError(f"schedule.final_factor={self.final_factor!r} is not possible: it takes 0 to 1.")
+        refuse_impossible("schedule", vars(self), LIMITS)
 
     def curve(self, progress: float) -> float:
         """Return the height, 1 … 0, at a progress of 0 … 1."""
         raise NotImplementedError
 
     def over(self, total_steps: int, steps_per_epoch: int) -> Factor:
-        """Return the factor; raise `UserError` if the warm-up is longer than the run."""
+        """Return the factor; raise `UserError` if the warm-up has more steps than there are."""
         warmup_steps = round(self.warmup_epochs * steps_per_epoch)
         if 0 < total_steps < warmup_steps:
             raise UserError(
                 f"schedule.warmup_epochs={self.warmup_epochs!r} is {warmup_steps} steps, "
-                f"but the whole run has {total_steps}: shorten it or raise epochs."
+                f"but there are only {total_steps}: shorten it or raise epochs."
             )
 
         def factor(step: int) -> float:
@@ -111,3 +124,25 @@ def factor_until(schedule: Schedule, epochs: float, steps_per_epoch: int) -> Fac
     num_steps = round(epochs * steps_per_epoch)
     factor = schedule.over(num_steps, steps_per_epoch)
     return lambda step: factor(step) if step < num_steps else 0.0
+
+
+def group_factors(
+    schedule: Schedule, groups: Iterable[Mapping[str, Any]], epochs: int, steps_per_epoch: int
+) -> list[Factor]:
+    """Return the factor of each of an optimizer's groups of weights: over its own `epochs`, if it has some.
+
+    Raises `UserError`, naming the group, if the schedule does not fit into them.
+    """
+    factors = []
+    for group in groups:
+        own_epochs = min(epochs, group.get("epochs", epochs))
+        try:
+            factors.append(factor_until(schedule, own_epochs, steps_per_epoch))
+        except UserError as error:
+            if own_epochs == epochs:
+                raise
+            raise UserError(
+                f"optimizer.groups: names={group.get('names')!r} is trained for {own_epochs} of the run's {epochs} "
+                f"epochs, with a schedule of its own. {error}"
+            ) from error
+    return factors

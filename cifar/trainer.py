@@ -17,7 +17,7 @@ from cifar.checkpoint import load_state
 from cifar.data.loader import Loader
 from cifar.device import explain_out_of_memory
 from cifar.errors import DivergedError
-from cifar.schedules import Schedule, factor_until
+from cifar.schedules import Schedule, group_factors
 from cifar.step import TrainingStep
 from cifar.tallies import Best, Evaluation, Result, Totals, Window
 from cifar.tta import views
@@ -60,10 +60,7 @@ class Trainer:
         self.train_loader, self.val_loader = train_loader, val_loader
         self.epochs, self.log_every = epochs, log_every
         self.log_metrics, self.between_batches, self.after_epoch = log_metrics, between_batches, after_epoch
-        self.lr_factors = [
-            factor_until(schedule, min(epochs, group.get("epochs", epochs)), len(train_loader))
-            for group in self.optimizer.param_groups
-        ]
+        self.lr_factors = group_factors(schedule, self.optimizer.param_groups, epochs, len(train_loader))
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.step = self.epoch = self.index = self.num_images = self.num_skipped = 0
         self.train_seconds = self.eval_seconds = 0.0

@@ -1,5 +1,8 @@
 """Augmentation against torchvision's transforms, image by image and in distribution."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -84,9 +87,26 @@ def test_unchanged_returns_the_images() -> None:
     assert Unchanged().apply(images, choices) is images
 
 
-def test_a_negative_padding_is_refused() -> None:
-    with pytest.raises(UserError, match=r"augment\.padding=-1 "):
-        CropFlip(padding=-1)
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (CropFlip, {"padding": -1}, "augment.padding=-1 "),
+        (CropFlip, {"padding": 1.5}, "augment.padding=1.5 "),
+        (CropFlip, {"padding": True}, "augment.padding=True "),
+        (CropFlip, {"padding": None}, "augment.padding=None "),
+        (CropFlip, {"padding": float("inf")}, "augment.padding=inf "),
+        (CropFlip, {"padding": 10**12}, "augment.padding=1000000000000 "),
+        (CropFlip, {"flip": "maybe"}, "augment.flip='maybe' "),
+        (CropFlip, {"flip": 1}, "augment.flip=1 "),
+        (TranslateAltflip, {"shift": -1}, "augment.shift=-1 "),
+        (TranslateAltflip, {"shift": 2.0}, "augment.shift=2.0 "),
+        (TranslateAltflip, {"cutout": -3}, "augment.cutout=-3 "),
+        (TranslateAltflip, {"cutout": "12"}, "augment.cutout='12' "),
+    ],
+)
+def test_impossible_values_are_refused(kind: Callable[..., object], values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}is not possible: it takes "):
+        kind(**values)
 
 
 def test_every_shift_is_torchvisions_reflected_crop() -> None:
@@ -135,9 +155,3 @@ def test_shifts_are_even_and_a_cut_is_a_square_of_the_images_mean() -> None:
 def test_a_shift_beyond_the_image_is_mirrored_again_and_again() -> None:
     assert mirrored(torch.arange(-7, 10), size=4).tolist() == [1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
     assert mirrored(torch.arange(-2, 3), size=1).tolist() == [0] * 5
-
-
-@pytest.mark.parametrize("value", [{"shift": -1}, {"cutout": -1}])
-def test_impossible_shifts_and_cuts_are_refused(value: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="it takes 0 or more pixels"):
-        TranslateAltflip(**value)

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 # A module may import from the layers before its own.
 LAYERS = [
     {"errors", "predictions", "signals", "statistics", "streams", "tallies", "tta"},
+    {"limits"},
     {
         "models.resnet",
         "models.resnet18",

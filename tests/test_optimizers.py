@@ -1,13 +1,20 @@
 """Muon against the exact polar factor and torch's SGD, and parameter groups from the configuration."""
 
+import inspect
+import math
+import re
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn, optim
+from torch.optim._muon import _zeropower_via_newtonschulz
 
+from cifar.building import build_optimizer
 from cifar.errors import UserError
 from cifar.optimizers import Muon, orthogonalise, parameter_groups, refuse_unknown
+from tests.conftest import ROOT, Compose
 from tests.tiny_model import tiny
 
 
@@ -96,6 +103,75 @@ def test_a_tall_matrix_takes_larger_steps() -> None:
     torch.testing.assert_close(weight.detach(), -expected)
 
 
+@pytest.mark.parametrize("shape", [(8, 12), (12, 8)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1, 3.0])
+def test_muon_is_torchs_muon(shape: tuple[int, int], weight_decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_bfloat16(matrices: Tensor, iterations: int) -> Tensor:
+        coefficients, matrices = (3.4445, -4.7750, 2.0315), (1 - 0.95) * matrices  # theirs is a mean, ours a sum
+        return torch.stack([_zeropower_via_newtonschulz(matrix, coefficients, iterations, 1e-7) for matrix in matrices])
+
+    monkeypatch.setattr("cifar.optimizers.orthogonalise", in_bfloat16)
+    torch.manual_seed(0)
+    start = torch.randn(shape, dtype=torch.float64)
+    ours, theirs = nn.Parameter(start.view(shape[0], -1, 2, 2).clone()), nn.Parameter(start.clone())
+    options: dict[str, Any] = {"lr": 0.1, "momentum": 0.95, "weight_decay": weight_decay}
+    optimizer, reference = Muon([ours], iterations=5, **options), optim.Muon([theirs], **options)
+    for _ in range(5):
+        theirs.grad = torch.randn_like(theirs)
+        ours.grad = theirs.grad.view_as(ours).clone()
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(ours.detach().view(shape), theirs.detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("weight_decay", [1e-12, 1e-3, 0.5])
+def test_a_filters_weight_decay_keeps_its_size(weight_decay: float, normalise: bool) -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(8, 3, 2, 2, dtype=torch.float64))
+    weight.grad = torch.zeros_like(weight)
+    before = weight.detach().clone()
+    if normalise:
+        before *= 8**0.5 / before.norm()
+    Muon([weight], lr=0.02, weight_decay=weight_decay, normalise=normalise).step()
+    torch.testing.assert_close(weight.detach(), before * (1 - 0.02 * weight_decay), rtol=1e-15, atol=0)
+
+
+def test_the_shipped_defaults_of_muon() -> None:
+    shipped = OmegaConf.load(ROOT / "conf" / "optimizer" / "muon.yaml")
+    assert isinstance(values := OmegaConf.to_container(shipped, resolve=True), dict)
+    assert values["optimizer"] == {
+        "_target_": "cifar.optimizers.Muon",
+        "lr": 0.02,
+        "momentum": 0.95,
+        "weight_decay": 0.0,
+        "iterations": 5,
+        "normalise": False,
+        "others": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
+    }
+    defaults = {name: entry.default for name, entry in inspect.signature(Muon).parameters.items()}
+    assert (defaults["momentum"], defaults["weight_decay"], defaults["iterations"]) == (0.6, 0.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer=muon", "+optimizer.others.weight_dekay=0.9"],
+         "no key 'weight_dekay' in optimizer.others. Did you mean 'weight_decay'?"),
+        (["optimizer=muon", "+optimizer.others.iterations=3"], "no key 'iterations' in optimizer.others"),
+        (["optimizer=sgd", "optimizer.momentum=nan"], "optimizer.momentum=nan is not possible"),
+        (["optimizer=sgd", "optimizer.nesterov=maybe"], "optimizer.nesterov='maybe' is not possible"),
+        (["optimizer=adam", "optimizer.betas=[0.9]"], r"optimizer.betas=[0.9] is not possible"),
+        (["optimizer=adam", "optimizer.fused=2"], "optimizer.fused=2 is not possible"),
+        (["optimizer=adamw", "optimizer.weight_decay=inf"], "optimizer.weight_decay=inf is not possible"),
+        (["optimizer=adamw", "optimizer.lr=true"], "optimizer.lr=True is not possible"),
+    ],
+)  # fmt: skip
+def test_every_optimizers_values_are_checked(words: list[str], message: str, compose: Compose) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        build_optimizer(compose(*words), tiny())
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -107,6 +183,16 @@ def test_a_tall_matrix_takes_larger_steps() -> None:
         {"lr": 1.0, "iterations": 2.5},
         {"lr": 1.0, "others": {"momentum": 5}},
         {"lr": 1.0, "others": {"lr": -0.1}},
+        {"lr": True},
+        {"lr": math.inf},
+        {"lr": 10**400},
+        {"lr": 1.0, "momentum": math.nan},
+        {"lr": 1.0, "weight_decay": math.inf},
+        {"lr": 1.0, "iterations": True},
+        {"lr": 1.0, "normalise": "maybe"},
+        {"lr": 1.0, "normalise": 1},
+        {"lr": 1.0, "others": {"weight_decay": math.nan}},
+        {"lr": 1.0, "others": [0.1]},
     ],
 )
 def test_impossible_values_are_refused(value: dict[str, Any]) -> None:
@@ -118,6 +204,8 @@ def test_impossible_values_are_refused(value: dict[str, Any]) -> None:
     ("group", "message"),
     [
         ({"names": ".*", "lr": -1}, r"optimizer\.groups\.lr=-1 is not possible"),
+        ({"names": ".*", "epochs": math.nan}, r"optimizer\.groups\.epochs=nan is not possible"),
+        ({"names": ".*", "nesterov": 1}, r"optimizer\.groups\.nesterov=1 is not possible"),
         ({"names": ".*", "epochs": "all"}, r"optimizer\.groups\.epochs='all' is not possible"),
         ({"lr": 1.0}, "needs names"),
         (1, "needs names"),
@@ -133,7 +221,7 @@ def test_impossible_groups_are_refused(group: Any, message: str) -> None:
 def test_a_groups_key_that_the_optimizer_does_not_know_is_refused() -> None:
     model = tiny()
     refuse_unknown([{"names": ".*", "epochs": 1, "momentum": 0.5}], optim.SGD(model.parameters()))
-    with pytest.raises(UserError, match=r"no key .momentum. in .* A group has: names, epochs, lr, betas"):
+    with pytest.raises(UserError, match=r"no key .momentum. in .* It has: names, epochs, lr, betas"):
         refuse_unknown([{"names": ".*", "momentum": 0.5}], optim.Adam(model.parameters()))
 
 

@@ -1,11 +1,18 @@
 """The fast network: whitening, partial identities, frozen weights, shapes."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from cifar.errors import UserError
+from cifar.models.resnet import resnet50
+from cifar.models.resnet18 import resnet18
 from cifar.models.speednet import Norm, Whitening, convolution, speednet
+from cifar.models.vgg import vgg16
 
 
 def test_whitened_patches_have_no_correlation_and_come_in_both_signs() -> None:
@@ -51,7 +58,28 @@ def test_the_network_is_fitted_to_the_images_that_it_is_given() -> None:
     assert isinstance(model.head, nn.Linear)
 
 
-@pytest.mark.parametrize("widths", [[], [8, 8], [8, 0, 8], [8, 8, 8, 8]])
+@pytest.mark.parametrize(
+    "widths", [[], [8, 8], [8, 0, 8], [8, 8, 8, 8], [8, 8.0, 8], [8, True, 8], [8, 8, 10**20], "888"]
+)
 def test_impossible_widths_are_refused(widths: list[int]) -> None:
-    with pytest.raises(UserError, match="it takes three numbers of channels"):
+    with pytest.raises(UserError, match=r"^model\.widths=.* it takes three whole numbers of channels"):
         speednet(widths=widths)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"num_classes": 0}, {"num_classes": 2.0}, {"num_classes": True}, {"scale": 0}, {"scale": math.inf},
+     {"scale": True}, {"norm_momentum": 0}, {"norm_momentum": 1.5}, {"norm_momentum": math.nan}],
+)  # fmt: skip
+def test_impossible_values_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^model\.\w+=.* is not possible: it takes a"):
+        speednet(**values)
+
+
+@pytest.mark.parametrize("build", [resnet18, resnet50, vgg16])
+def test_every_model_checks_the_number_of_classes(build: Callable[..., nn.Module]) -> None:
+    for value in (0, -1, 2.5, True, None, "ten", 10**12):
+        with pytest.raises(
+            UserError, match=r"^model\.num_classes=.* it takes a whole number of classes from 1 to 1,000,000"
+        ):
+            build(num_classes=value)

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar.errors import UserError
+from cifar.limits import FLAG, refuse_impossible, whole_number
+
+PIXELS = whole_number(0, 256, " of pixels")
+LIMITS = {"padding": PIXELS, "shift": PIXELS, "cutout": PIXELS, "flip": FLAG}
 
 
 class Augment(Protocol):
@@ -51,8 +54,7 @@ class CropFlip:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise UserError(f"augment.padding={self.padding!r} is not possible: it takes 0 or more pixels.")
+        refuse_impossible("augment", vars(self), LIMITS)
 
     def draw(self, order: Tensor, generator: torch.Generator, epoch: int = 0, seed: int = 0) -> Tensor:
         """Return (N, 3): the crop's top and left in 0 … 2 * padding, and 1 to flip or 0."""
@@ -82,9 +84,7 @@ class TranslateAltflip:
     cutout: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in (("shift", self.shift), ("cutout", self.cutout)):
-            if value < 0:
-                raise UserError(f"augment.{name}={value!r} is not possible: it takes 0 or more pixels.")
+        refuse_impossible("augment", vars(self), LIMITS)
 
     def draw(self, order: Tensor, generator: torch.Generator, epoch: int = 0, seed: int = 0) -> Tensor:
         """Return (N, 5): shifts down and right in -shift … shift, 1 to flip or 0, two numbers for the cut's centre."""

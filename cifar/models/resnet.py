@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cifar.limits import NUM_CLASSES, refuse_impossible
+
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
     """Build convolution (with bias), batch norm and ReLU; the map keeps its size at stride 1."""
@@ -88,6 +90,7 @@ def _rename_course_keys(module: nn.Module, state_dict: dict[str, Any], *_: Any) 
 
 def resnet50(num_classes: int = 10) -> ResNet:
     """Build the report's ResNet50: 14,750,730 parameters with ten classes."""
+    refuse_impossible("model", {"num_classes": num_classes}, {"num_classes": NUM_CLASSES})
     # The stem gives (64, 8, 8).       in   mid   out   blocks             map after the stage
     return ResNet(
         layer2=stage(64, 64, 256, num_blocks=3, downsample=True),  # (256, 4, 4)

@@ -9,6 +9,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar.limits import NUM_CLASSES, refuse_impossible
+
 WIDTHS = (64, 64, 128, 256, 512)  # of the stem and of the four stages
 
 
@@ -37,6 +39,7 @@ class BasicBlock(nn.Module):
 
 def resnet18(num_classes: int = 10) -> nn.Sequential:
     """Build the network: 11,173,962 parameters with ten classes."""
+    refuse_impossible("model", {"num_classes": num_classes}, {"num_classes": NUM_CLASSES})
     blocks: list[nn.Module] = []
     for number, (before, after) in enumerate(pairwise(WIDTHS)):
         blocks += [BasicBlock(before, after, stride=1 if number == 0 else 2), BasicBlock(after, after, stride=1)]

@@ -11,9 +11,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cifar.errors import UserError
+from cifar.limits import NUM_CLASSES, list_of, number, refuse_impossible, whole_number
 
 PATCH = 2  # pixels on each side of a whitened patch
+LIMITS = {
+    "widths": list_of(3, whole_number(1, 65_536), "three whole numbers of channels from 1 to 65,536"),
+    "num_classes": NUM_CLASSES,
+    "scale": number("a positive number", lambda value: value > 0).or_null(),
+    "norm_momentum": number("a number above 0, at most 1", lambda value: 0 < value <= 1),
+}
 
 
 class Norm(nn.BatchNorm2d):
@@ -75,8 +81,6 @@ class SpeedNet(nn.Module):
 
     def __init__(self, widths: Sequence[int], num_classes: int, scale: float | None, norm_momentum: float) -> None:
         super().__init__()
-        if len(widths) != 3 or min(widths) < 1:
-            raise UserError(f"model.widths={[*widths]} is not possible: it takes three numbers of channels.")
         self.whitening = Whitening(3)
         channels = [self.whitening.out_channels, *widths]
         self.groups = nn.Sequential(
@@ -105,4 +109,6 @@ def speednet(
     norm_momentum: float = 0.4,
 ) -> SpeedNet:
     """Build the network: 1,972,792 parameters with the default widths and ten classes."""
+    values = {"widths": widths, "num_classes": num_classes, "scale": scale, "norm_momentum": norm_momentum}
+    refuse_impossible("model", values, LIMITS)
     return SpeedNet(widths, num_classes, scale, norm_momentum)

@@ -9,6 +9,8 @@ from math import sqrt
 
 from torch import Tensor, nn
 
+from cifar.limits import NUM_CLASSES, refuse_impossible
+
 POOL = "M"  # halves the map
 VGG16 = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512, POOL)
 
@@ -59,4 +61,5 @@ class VGG(nn.Module):
 
 def vgg16(num_classes: int = 10) -> VGG:
     """Build the report's VGG16: 14,983,498 parameters with ten classes."""
+    refuse_impossible("model", {"num_classes": num_classes}, {"num_classes": NUM_CLASSES})
     return VGG(VGG16, num_classes)
