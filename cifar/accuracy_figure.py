@@ -73,9 +73,10 @@ def find_series(results: Results, key: str) -> tuple[list[list[Point]], list[str
     others = [other for other in results.keys if other != key]
     series = group_by(results, key, others)
     if is_scatter := len(series) > 1 and all(len(points) == 1 for points in series.values()):  # such as of a search
-        others = [other for other in others if other not in results.numeric_keys()]
+        numeric = {*results.numeric_keys()}
+        others = [other for other in others if other not in numeric]
         series = group_by(results, key, others)
-    shown = [other for other in others if other in shown_keys(results)]
+    shown = [other for other in shown_keys(results) if other in {*others}]
     names = point_names([points[0] for points in series.values()][: len(COLOURS)], shown) if shown else [""]
     return [*series.values()], names, is_scatter
 

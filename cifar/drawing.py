@@ -25,7 +25,7 @@ INK, LINE, PAPER = "#1D2126", "#E1E4E8", "#FFFFFF"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", INK)
 GREY, DARK_GREY = "#B8B8B8", "#808080"  # both can be seen on white and on black
 MAX_LABEL = 40  # characters
-MAX_VECTORS = 500  # marks in a picture: beyond, an SVG holds them as pixels, which is smaller
+MAX_VECTORS = 150  # marks in a picture: beyond, an SVG holds them as pixels, which is smaller
 CHARACTER = 6.4  # points, about the width of one at `FONT_SIZE`
 FONT_SIZE = 10
 
@@ -98,9 +98,9 @@ def add_legend(canvas: "Canvas", entries: Sequence[tuple[Any, str]]) -> None:
         return
     handles, labels = zip(*entries, strict=True)
     longest = max(map(len, labels))
-    num_columns = max(1, min(len(entries), int(canvas.get_figwidth() * 72 / (0.85 * CHARACTER * longest + 40))))
-    canvas.legend(handles, labels, loc="outside lower center", ncols=num_columns, frameon=False, fontsize=8)
-    canvas.set_figheight(canvas.get_figheight() + 0.2 * -(-len(entries) // num_columns))
+    num_columns = max(1, min(len(entries), int(canvas.get_figwidth() * 72 / (0.9 * CHARACTER * longest + 40))))
+    canvas.legend(handles, labels, loc="outside lower center", ncols=num_columns, frameon=False, fontsize=9)
+    canvas.set_figheight(canvas.get_figheight() + 0.22 * -(-len(entries) // num_columns))
 
 
 def others_entry(axes: "Axes", num_others: int) -> list[tuple[Any, str]]:

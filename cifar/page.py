@@ -1,141 +1,210 @@
 """report.html: the report on a sweep as one file that needs no network. The table sorts, the curves can be hovered.
 
-Plotly draws the curves; its whole library lies in the page. The rest of the page is page.html beside this module.
+page.html beside this module is its template (Jinja2, which escapes every value) and page.js what it does; uPlot draws
+the curves (uplot.min.js and .css of the npm package uplot 1.6.32, MIT licence in uplot.LICENSE).
 """
 
 import base64
-import json
+import hashlib
 import os
-from html import escape
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from cifar.drawing import COLOURS, GREY, Figure, shorten
-from cifar.figures import is_recorded, mean_curve
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cifar.drawing import COLOURS, GREY, INK, LINE, PAPER, Figure
+from cifar.figures import CURVE_NAMES, is_recorded, mean_curve
+from cifar.importance import left_out, point_names, shown_keys
 from cifar.results import Point, Results, Run, show
-from cifar.run_folder import write_atomically
+from cifar.run_folder import finite, write_atomically
 from cifar.wording import Column, percent
 
-MAX_CURVES = 200  # points whose curves the page holds; a browser stays quick with that many
-PANELS = {"train/loss": ("training loss", "x", "y"), "val/accuracy": ("validation accuracy (%)", "x2", "y2")}
+MAX_CURVES = 50  # points whose curves the page holds
+MAX_UNFINISHED = 100  # runs without a result that are listed by themselves
+MAX_BYTES = 900_000  # of the page: the best points have their rows in it as far as they fit
+TROUBLES = ("failed", "diverged", "interrupted", "running", "pending")
+ROW_BYTES, CELL_BYTES, RUN_BYTES = 160, 70, 420  # about what a row takes beside its texts
+FOLDER = Path(__file__).parent
+# The page's names for the figures' colours, and what they are in the dark; in the light they are as they are.
+NAMES = {INK: "var(--text)", LINE: "var(--line)", PAPER: "none"} | {
+    colour: f"var(--curve-{rank})" for rank, colour in enumerate(COLOURS[:-1])
+}
+DARK_COLOURS = ("#4FA8E0", "#F08A4B", "#2FC79A", "#E39CC3", "#F0B840", "#8CCBF2", "#B48CCB")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table: its text, the value to sort by, and whether it is a number."""
+
+    text: str
+    value: Any
+    is_number: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point's cells and its runs."""
+
+    cells: list[Cell]
+    runs: list[dict[str, str]]
+
+    @property
+    def num_bytes(self) -> int:
+        """About how many bytes it takes in the page."""
+        texts = [text for cell in self.cells for text in (cell.text, str(cell.value))]
+        texts += [text for run in self.runs for text in run.values()]
+        size = ROW_BYTES + CELL_BYTES * len(self.cells) + RUN_BYTES * len(self.runs)
+        return size + sum(len(text.encode(errors="replace")) for text in texts)
 
 
 def write_page(
     results: Results, columns: list[Column], figures: list[Figure], verdict: list[str], note: str, path: Path
 ) -> None:
     """Write the page to `path`, in whose folder the figures already are."""
-    curves, script = curve_section(results)
-    title = "Report on " + ", ".join("/".join(folder.absolute().parts[-2:]) for folder in results.folders)
-    text = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        warnings="\n".join(f'<p class="warning" role="alert">{escape(text)}</p>' for text in results.warnings),
-        verdict="\n".join(f"<p>{escape(text)}</p>" for text in verdict),
-        headings="".join(heading(column) for column in columns),
-        points="\n".join(
-            point_rows(point, number, columns, path.parent) for number, point in enumerate(results.points)
-        ),
-        note=escape(note),
-        curves=curves,
-        figures=figure_section(figures, path.parent),
-        constants="\n".join(
-            f"<dt>{escape(key)}</dt><dd>{escape(show(value))}</dd>" for key, value in results.constants.items()
-        ),
-        script=script,
-    )
-    write_atomically(path, lambda file: file.write(text.encode()))
+    template = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("page.html")
+    curves, scripts = curve_data(results), page_scripts()
+    pictures = [(inline_svg(path.with_name(f"{figure.stem}.svg")), figure.title)
+                for figure in figures if figure.stem != "curves"]  # fmt: skip
+    shown = visible(columns, results)
+    facts = {
+        "title": "Report on " + ", ".join("/".join(folder.absolute().parts[-2:]) for folder in results.folders),
+        "warnings": results.warnings,
+        "verdict": verdict,
+        "columns": [(column.title, is_number(column)) for column in shown],
+        "note": note,
+        "unfinished": [run_row(run, path.parent) for run in unfinished(results)],
+        "max_unfinished": MAX_UNFINISHED,
+        "curves": curves,
+        "pictures": pictures,
+        "constants": [(key, show(value)) for key, value in results.constants.items()],
+        "colours": [*zip(COLOURS, DARK_COLOURS, strict=False)],
+        "grey": GREY,
+        "style": Markup((FOLDER / "uplot.min.css").read_text(encoding="utf-8")),
+        "scripts": [Markup(script) for script in scripts],
+        "policy": policy(scripts),
+    }
+    frame = template.render(facts, rows=[], left_out=[])
+    rows = fitting([point_row(results, place, shown, path.parent) for place in range(len(results.points))],
+                   MAX_BYTES - len(frame.encode(errors="replace")))  # fmt: skip
+    text = template.render(facts, rows=rows, left_out=omissions(results, columns, shown, len(rows)))
+    write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
 
 
-def heading(column: Column) -> str:
-    """Return a column's heading, whose button sorts by it."""
-    return f'<th scope="col"{kind(column)}><button type="button">{escape(column.title)}</button></th>'
+def visible(columns: list[Column], results: Results) -> list[Column]:
+    """Return the table's columns without the swept keys that matter little, if there are too many."""
+    hidden = {*results.keys} - {*shown_keys(results)}
+    return [column for column in columns if column.title not in hidden]
 
 
-def kind(column: Column) -> str:
-    """Return the class by which numbers stand to the right."""
-    is_number = all(isinstance(value, (int, float)) or value is None for value in column.values)
-    return ' class="number"' if is_number else ""
+def omissions(results: Results, columns: list[Column], shown: list[Column], num_rows: int) -> list[str]:
+    """Return in words what the page leaves out."""
+    texts = []
+    if len(shown) < len(columns):
+        texts.append(f"{len(columns) - len(shown)} of the {len(results.keys)} swept keys have no column: those between "
+                     "whose values the least of the score's variance lies.")  # fmt: skip
+    if num_rows < len(results.points):
+        texts.append(f"The best {num_rows} of {len(results.points)} points are shown.")
+    if texts:
+        texts.append("report.csv and runs.csv have all.")
+    return [*texts, *left_out(results)]
 
 
-def point_rows(point: Point, number: int, columns: list[Column], folder: Path) -> str:
-    """Return a point's row and the hidden one with its runs, a table body of their own so that they sort together."""
-    cells = []
-    for place, column in enumerate(columns):
-        value = column.values[number]
-        sorted_by = "" if value is None else escape(str(value), quote=True)
-        button = '<button class="open" type="button" aria-expanded="false" aria-label="Runs"></button>' * (place == 0)
-        cells.append(f'<td{kind(column)} data-value="{sorted_by}">{button}{escape(column.texts[number])}</td>')
-    runs = "\n".join(run_row(run, folder) for run in point.runs)
-    return (
-        f"<tbody><tr>{''.join(cells)}</tr>\n"
-        f'<tr class="runs" hidden><td colspan="{len(columns)}"><table>\n{runs}\n</table></td></tr></tbody>'
-    )
+def fitting(rows: list[Row], num_bytes: int) -> list[Row]:
+    """Return as many rows as the bytes hold, at least one."""
+    for place, row in enumerate(rows):
+        num_bytes -= row.num_bytes
+        if num_bytes < 0 and place:
+            return rows[:place]
+    return rows
 
 
-def run_row(run: Run, folder: Path) -> str:
-    """Return the row of one run: a link to its folder, how it ended, and the command that makes it again."""
-    place = os.path.relpath(run.folder, folder)
-    link = f'<a href="{escape(quote(Path(place).as_posix()), quote=True)}/">{escape(place)}</a>'
-    results = f"validation {percent(run.figure('val_accuracy'))}, test {percent(run.figure('test_accuracy'))}"
-    cells = [
-        link if run.status != "pending" else escape(place),
-        f"seed {run.seed}",
-        f"{escape(run.status)}{': ' + escape(run.error) if run.error else ''}",
-        results,
-        f'<code>{escape(run.command)}</code><button class="copy" type="button">copy</button>',
-    ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+def unfinished(results: Results) -> list[Run]:
+    """Return the runs that were not completed: what went wrong first, what is still to come last."""
+    runs = [run for run in results.runs if run.status != "completed"]
+    return sorted(runs, key=lambda run: TROUBLES.index(run.status))
 
 
-def figure_section(figures: list[Figure], folder: Path) -> str:
-    """Return the figures, their pictures within the page; the curves are there in a form that can be hovered."""
-    shown = [figure for figure in figures if figure.stem != "curves"]
-    items = []
-    for figure in shown:
-        data = base64.b64encode((folder / f"{figure.stem}.svg").read_bytes()).decode()
-        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(figure.title, quote=True)}">'
-        items.append(f"<figure>{image}<figcaption>{escape(figure.title)}</figcaption></figure>")
-    return f'<h2>Figures</h2>\n<div class="figures">\n{"".join(items)}\n</div>' if items else ""
+def is_number(column: Column) -> bool:
+    """Return whether a column has only numbers, which stand to the right."""
+    return all(isinstance(value, (int, float)) or value is None for value in column.values)
 
 
-def curve_section(results: Results) -> tuple[str, str]:
-    """Return the place of the curves in the page and the script that draws them; nothing if nothing was recorded."""
-    from plotly.offline import get_plotlyjs
-
-    recorded = [point for point in results.points if any(is_recorded(point.runs, key) for key in PANELS)]
-    if not recorded:
-        return "", ""
-    traces = [trace for rank, point in enumerate(recorded[:MAX_CURVES]) for trace in traces_of(point, rank)]
-    more = f" The {MAX_CURVES} best of {len(recorded)} points are drawn." if len(recorded) > MAX_CURVES else ""
-    section = (
-        '<h2>Curves</h2>\n<div id="curves"></div>\n<p class="soft">Means over seeds at the steps that all have. '
-        f"A click on a name hides its curves, a double click shows them alone.{more}</p>"
-    )
-    data = json.dumps(traces, allow_nan=False).replace("<", "\\u003c")
-    drawing = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
-    return section, f"<script>{get_plotlyjs()}</script>\n<script>const traces = {data};\n{drawing}</script>"
+def point_row(results: Results, place: int, columns: list[Column], folder: Path) -> Row:
+    """Return the row of the point at that place of the ranking."""
+    cells = [Cell(column.texts[place], column.values[place], is_number(column)) for column in columns]
+    return Row(cells, [run_row(run, folder) for run in results.points[place].runs])
 
 
-def traces_of(point: Point, rank: int) -> list[dict[str, Any]]:
-    """Return a point's two curves for Plotly: training loss, and validation accuracy in %."""
-    traces: list[dict[str, Any]] = []
-    for key, (name, x_axis, y_axis) in PANELS.items():
-        steps, values = mean_curve([run.curves[key] for run in point.runs if key in run.curves])
-        if not steps:
-            continue
-        scale = 100 if key == "val/accuracy" else 1
-        traces.append({
-            "type": "scattergl" if rank >= len(COLOURS) else "scatter",
-            "x": steps,
-            "y": [float(f"{scale * value:.5g}") for value in values],
-            "xaxis": x_axis,
-            "yaxis": y_axis,
-            "name": escape(shorten(point.label)),
-            "legendgroup": str(rank),
-            "showlegend": not traces,
-            "mode": "lines" if len(steps) > 1 else "markers",
-            "line": {"color": COLOURS[rank] if rank < len(COLOURS) else GREY, "width": 2 if rank < len(COLOURS) else 1},
-            "hovertemplate": f"%{{y}} at step %{{x}}<extra>{escape(point.label)}, {name}</extra>",
-        })  # fmt: skip
-    return traces
+def run_row(run: Run, folder: Path) -> dict[str, str]:
+    """Return what the page says of a run; `link` leads to its folder, if it has begun."""
+    place = Path(os.path.relpath(run.folder, folder)).as_posix()
+    accuracies = f"validation {percent(run.figure('val_accuracy'))}, test {percent(run.figure('test_accuracy'))}"
+    return {
+        "place": place,
+        "link": ""
+        if run.status == "pending"
+        else quote(f"./{place}/" if ":" in place else f"{place}/", errors="replace"),
+        "seed": "" if run.seed is None else str(run.seed),
+        "status": run.status,
+        "error": run.error,
+        "accuracies": accuracies if run.is_counted else "",
+        "command": run.command,
+    }
+
+
+def curve_data(results: Results) -> dict[str, Any] | None:
+    """Return the curves for page.js: panels of (rank, steps, values) and the names by rank; None if there are none."""
+    recorded = [point for point in results.points if any(is_recorded(point.runs, key) for key in CURVE_NAMES)]
+    best = recorded[:MAX_CURVES]
+    panels = []
+    for key, words in CURVE_NAMES.items():
+        if series := [curve for rank, point in enumerate(best) if (curve := page_curve(point, rank, key))]:
+            panels.append({"title": "".join(words), "isLoss": key == "train/loss", "series": series})
+    if not panels:
+        return None
+    names = point_names(best, shown_keys(results))
+    data: dict[str, Any] = finite({"names": names, "panels": panels, "numColours": len(COLOURS)})
+    return data | {"numDrawn": len(best), "numRecorded": len(recorded)}
+
+
+def page_curve(point: Point, rank: int, key: str) -> list[Any]:
+    """Return a point's rank, steps and mean values; nothing if it has none."""
+    steps, values = mean_curve([run.curves[key] for run in point.runs if key in run.curves])
+    scale = 100 if key == "val/accuracy" else 1
+    return [rank, steps, [float(f"{scale * value:.5g}") for value in values]] if steps else []
+
+
+def inline_svg(path: Path) -> Markup:
+    """Return a figure as part of the page, in whose colours it is; matplotlib has escaped its texts."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    used = {*re.findall(r'(?:href="#|url\(#)([\w.-]+)', text)}
+    text = re.sub(r' id="([\w.-]+)"', lambda match: match[0] if match[1] in used else "", text)
+    for colour, name in NAMES.items():
+        text = re.sub(rf"(fill|stroke|stop-color): ?{colour}\b", rf"\1: {name}", text, flags=re.IGNORECASE)
+    return Markup(re.sub(r"\n\s*", "\n", text))
+
+
+def page_scripts() -> list[str]:
+    """Return the page's scripts: uPlot under its licence, and its own."""
+    licence, library, own = ((FOLDER / name).read_text(encoding="utf-8")
+                             for name in ("uplot.LICENSE", "uplot.min.js", "page.js"))  # fmt: skip
+    return [f"/*\n{licence}*/\n{library}", own]
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """Return the content security policy: nothing is loaded, and no script runs but these."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    own = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {own}"

@@ -21,14 +21,13 @@ LAYERS = [
         "schedules",
         "device",
         "fast_conv",
-        "formats",
         "optimizers",
         "ranges",
         "run_folder",
         "trust",
     },
     {"checkpoint", "command_line", "drawing", "step", "study", "sweep", "tracking", "wording"},
-    {"data.sources", "new_folder", "ticks"},
+    {"data.sources", "ticks"},
     {"data.loader"},
     {"trainer", "wandb_tracker"},
     {"config", "workspace"},
@@ -36,7 +35,7 @@ LAYERS = [
     {"building", "keeper"},
     {"experiment"},
     {"resume", "results"},
-    {"csv_files", "importance", "reading", "verdict"},
+    {"csv_files", "importance", "reading"},
     {"accuracy_figure", "study_figures"},
     {"figures"},
     {"page"},
@@ -46,7 +45,6 @@ LAYERS = [
     {"bench", "speedrun", "tune"},
 ]
 MAY_IMPORT_HYDRA = {
-    "new_folder",
     "command_line",
     "config",
     "sweep",
@@ -109,8 +107,7 @@ def test_init_files_are_empty_and_run_py_is_short() -> None:
 
 
 ANSWERS_MISTAKES = [
-    "cli", "command_line", "config", "errors", "formats", "jobs", "resume", "run_folder", "signals", "stored", "sweep",
-    "trust",
+    "cli", "command_line", "config", "errors", "jobs", "resume", "run_folder", "signals", "stored", "sweep", "trust",
 ]  # fmt: skip
 
 
