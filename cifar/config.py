@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from cifar.errors import UserError
+from cifar.formats import without_defaults
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 VIEWS = ("none", "mirror", "mirror_translate")
@@ -71,7 +72,10 @@ class Checkpoint:
 
 @dataclass
 class Config:
-    """The whole configuration. A group typed `dict` is checked by the constructor that its `_target_` names."""
+    """The whole configuration. A group typed `dict` is checked by the constructor that its `_target_` names.
+
+    A key that is added here gets a line in cifar/formats.py too, so that earlier runs can be resumed.
+    """
 
     lr: float = MISSING
     epochs: int = MISSING
@@ -170,7 +174,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 def config_hash(resolved: dict[str, Any]) -> str:
     """Return 16 hexadecimal digits that are equal exactly when all that can change a run's numbers is."""
-    hashed = {key: value for key, value in flatten(resolved).items() if decides_numbers(key)}
+    hashed = {key: value for key, value in flatten(without_defaults(resolved)).items() if decides_numbers(key)}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -16,6 +16,7 @@ from cifar.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.config import check, config_hash, flatten, point_hash, resolve
 from cifar.data.loader import Loader
 from cifar.errors import DivergedError, UserError, describe_end
+from cifar.formats import FORMAT_VERSION
 from cifar.keeper import Keeper
 from cifar.predictions import Predictions
 from cifar.run_folder import git_commit, library_versions, score, write_json
@@ -44,11 +45,14 @@ def run(
     epoch; what it raises ends the run. Raises `UserError` for a mistake in the configuration, `DivergedError` after
     testing the last state. summary.json tells how the run ended, or "running".
     """
-    identity = {"name": name, "group": group, "origin": origin or {}} if checkpoint is None else checkpoint["run"]
+    identity: dict[str, Any] = {"name": name, "group": group, "origin": origin or {}}
+    if checkpoint is not None:
+        identity = {key: checkpoint["run"][key] for key in (*identity, "id")}
     kept_bytes = 0 if checkpoint is None else int(checkpoint["metrics"]["size"])
     is_resumed = checkpoint is not None
     info = RunInfo(config=resolve(cfg), is_resumed=is_resumed, folder=folder, kept_bytes=kept_bytes, **identity)
     summary: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
         "status": None,
         **info.origin,
         "config_hash": config_hash(info.config),
@@ -190,11 +194,24 @@ def build_trainer(
     """
     trainer = new_trainer(cfg, parts, loaders)
     if checkpoint is not None:
-        trainer.load_state_dict(checkpoint, f"The checkpoint in {folder}")
+        go_on_from(checkpoint, trainer, f"The checkpoint in {folder}")
         log.info(f"Resumed at step {trainer.step} of {trainer.epochs * len(loaders.train)}")
         warn_of_other_software(checkpoint["software"], software)
     Keeper(cfg, folder, parts.tracker, software, checkpoint, after_validation).follow(trainer)
     return trainer
+
+
+def go_on_from(checkpoint: dict[str, Any], trainer: Trainer, origin: str) -> None:
+    """Load the state of a checkpoint; raise `UserError` if it, from `origin`, fits another model or program."""
+    try:
+        trainer.load_state_dict(checkpoint, origin)
+    except UserError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{origin} is intact, but holds a state that this program can't read ({type(error).__name__}: {error}). "
+            "To start a new run from its weights: init_from=PATH"
+        ) from error
 
 
 def warn_of_other_software(before: dict[str, Any], now: dict[str, Any]) -> None:

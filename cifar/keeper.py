@@ -11,6 +11,7 @@ from cifar import signals
 from cifar.checkpoint import Checkpoints
 from cifar.command_line import resume_command
 from cifar.config import config_hash
+from cifar.formats import FORMAT_VERSION
 from cifar.stored import references
 from cifar.tracking import MetricsFile, NoTracker
 from cifar.trainer import Metrics, Trainer
@@ -36,6 +37,7 @@ class Keeper:
         self.metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
         info = tracker.info
         self.facts = {
+            "format_version": FORMAT_VERSION,
             "config": info.config,
             "config_hash": config_hash(info.config),
             "references": references(cfg),

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar.config import decides_numbers, flatten
 from cifar.errors import UserError
+from cifar.formats import with_defaults
 from cifar.results import CURVES, STATUSES, Curve, Point, Results, Run, Value, show
 from cifar.run_folder import is_locked
 from cifar.sweep import find_runs, read_plan
@@ -82,7 +83,7 @@ def read_run(folder: Path, warnings: list[str]) -> Run:
     if status == "running" or not summary:
         status = "running" if is_locked(folder) else "interrupted"
     config = summary.get("config") or read_yaml(folder / ".hydra" / "config.yaml", {})
-    leaves = flatten(config) if isinstance(config, dict) else {}
+    leaves = flatten(with_defaults(config)) if isinstance(config, dict) else {}
     overrides = summary.get("overrides") or read_yaml(folder / ".hydra" / "overrides.yaml", [])
     number, seed = summary.get("job"), leaves.get("seed")
     return Run(

@@ -22,8 +22,8 @@ from cifar.importance import left_out
 from cifar.reading import read_results
 from cifar.results import Point, Results, Run, Value, show
 from cifar.run_folder import write_atomically
-from cifar.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
 from cifar.sweep import time_text
+from cifar.verdict import note, verdict
 from cifar.wording import NOTHING, Column, number, percent_with_interval
 
 if TYPE_CHECKING:
@@ -107,55 +107,6 @@ def wall_seconds(point: Point) -> float | None:
     return sum(parts) if parts else None
 
 
-def verdict(results: Results) -> list[str]:
-    """Return the sentences that say which point won, and how sure that is."""
-    ranked = [point for point in results.points if point.mean(results.score_key) is not None]
-    what = "validation" if results.has_val else "test"
-    if not ranked:
-        return ["No run has a result yet."]
-    best = ranked[0]
-    sentences = [f"Best by {what} accuracy: {best.label}, {percent_with_interval(best.interval(results.score_key))}."]
-    if results.has_val and (tested := best.interval("test_accuracy")):
-        sentences[0] = f"{sentences[0][:-1]}; on the test images {percent_with_interval(tested)}."
-    if len(ranked) == 1:
-        return sentences
-    scores = {id(point): point.over_seeds(results.score_key) for point in ranked}
-    comparison = compare(scores[id(best)], scores[id(ranked[1])])
-    sentences.append(compared(best, ranked[1], comparison))
-    if comparison and len(ranked) > 2:
-        others = [
-            point
-            for point in ranked[1:]
-            if (other := compare(scores[id(best)], scores[id(point)])) is None or not other.is_clear
-        ]
-        sentences.append(f"Not told apart from the best: {len(others)} of the {len(ranked) - 1} other points.")
-        sentences.append(
-            f"The best was picked among {len(ranked)} points, so its mean is a little flattered, and the p values are "
-            "not corrected for that."
-        )
-    return sentences
-
-
-def compared(best: Point, second: Point, comparison: Comparison | None) -> str:
-    """Return in words whether the best two points can be told apart, and how many seeds would do it."""
-    if comparison is None:
-        return (
-            f"One seed each says nothing about chance: it can't be told whether {best.label} beats {second.label}. "
-            "Sweep with seed='range(0,3)' or more."
-        )
-    kind = {"paired": "paired t test over common seeds", "Welch": "Welch's t test"}[comparison.kind]
-    seeds = f"about {comparison.num_seeds}" if comparison.num_seeds else f"more than {MAX_SEEDS}"
-    if comparison.difference == 0:
-        return f"It is no better than the next, {second.label}: the means are equal."
-    test = f"a difference of {100 * comparison.difference:.2f} points, p = {comparison.p_value:.2g}, {kind}"
-    if comparison.is_clear:
-        return f"It beats the next, {second.label}: {test}."
-    return (
-        f"It can't be told apart from the next, {second.label}: {test}. If the true difference is that large, {seeds} "
-        f"seeds each would show it ({POWER:.0%} power at p < {1 - CONFIDENCE:.2f})."
-    )
-
-
 def markdown(results: Results, sentences: list[str], figures: list[tuple[str, str]]) -> str:
     """Return report.md; `figures` are titles and file names."""
     table = columns(results)
@@ -185,17 +136,6 @@ def markdown(results: Results, sentences: list[str], figures: list[tuple[str, st
     for title, name in figures:
         lines += [f"## {title}", "", f"![{title}]({name})", ""]
     return "\n".join(lines)
-
-
-def note(results: Results) -> str:
-    """Return what the table's figures are."""
-    means = (
-        "Means over seeds, in brackets their 95 % confidence intervals (Student's t on the logit scale, by the delta "
-        "method); fewer than three seeds have none and are shown themselves. Completed and diverged runs count."
-    )
-    if results.has_val:
-        return f"{means} Ranked by validation accuracy; the test accuracy is shown, not chosen by."
-    return f"{means} Ranked by test accuracy, for want of validation images."
 
 
 def markdown_row(cells: Sequence[str]) -> str:

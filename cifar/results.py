@@ -4,6 +4,7 @@ A point of a sweep is a configuration without its seed; its runs are that config
 """
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -77,12 +78,15 @@ class Point:
     @property
     def seeds(self) -> list[int]:
         """The seeds of the runs that are counted."""
-        return sorted(run.seed for run in self.runs if run.is_counted and run.seed is not None)
+        return sorted({run.seed for run in self.runs if run.is_counted and run.seed is not None})
 
     def over_seeds(self, key: str) -> dict[int, float]:
-        """Return seed → the summary's number, of the runs that are counted."""
-        pairs = ((run.seed, run.figure(key)) for run in self.runs if run.is_counted)
-        return {seed: value for seed, value in pairs if seed is not None and value is not None}
+        """Return seed → the summary's number, of the runs that are counted; the mean of runs of the same seed."""
+        found: dict[int, list[float]] = defaultdict(list)
+        for run in self.runs:
+            if run.is_counted and run.seed is not None and (value := run.figure(key)) is not None:
+                found[run.seed].append(value)
+        return {seed: fmean(values) for seed, values in found.items()}
 
     def interval(self, key: str) -> Interval | None:
         """Return the mean and its interval of an accuracy in the summary, over the runs that are counted."""

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from cifar.command_line import quote
 from cifar.config import RULES, Config, number_changes, resolve
 from cifar.errors import DivergedError, UserError
+from cifar.formats import read_run
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
 from cifar.stored import links_of, stored_config
 from cifar.sweep import num_over, read_multirun_yaml
@@ -143,11 +144,13 @@ def restore(
         )
     if "config" not in checkpoint:
         raise UserError(f"resume={cfg.resume} holds weights but no run: start a new one with init_from={cfg.resume}.")
+    origin = f"resume={cfg.resume}" if path else f"The checkpoint in {os.path.relpath(folder)}"
+    checkpoint = read_run(checkpoint, origin)
     if path is not None:
         stored = stored_config(checkpoint["config"], links_of(checkpoint), cfg)
         allowed = own_targets(config_folders, cfg)
         cfg = with_overrides(stored, cfg, given)
-        refuse_foreign(resolve(cfg), allowed, f"resume={cfg.resume}")
+        refuse_foreign(resolve(cfg), allowed, origin)
     refuse_other_numbers(cfg, checkpoint)
     return cfg, checkpoint
 

@@ -4,9 +4,11 @@ Small numbers of seeds are the rule, so everything uses Student's t distribution
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev, variance
+from statistics import fmean, stdev
+from typing import Literal
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -31,20 +33,31 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two points compared: how, the difference of their means, the two-sided p value, and the seeds that would do.
+    """Two points compared: how, over how many seeds of each, the difference of their means, and the two-sided p value.
 
-    `num_seeds` is for each point and `POWER`, if the true difference and spread are those seen; None: over `MAX_SEEDS`.
+    Paired, both counts are that of the common seeds, and only they enter. `variances` are those whose sum is the
+    variance of one seed's difference. `p_value` is None without any spread: what never varied says nothing of chance.
     """
 
-    kind: str  # "paired" or "Welch"
+    kind: Literal["paired", "Welch"]
+    counts: tuple[int, int]
     difference: float
-    p_value: float
-    num_seeds: int | None
+    variances: tuple[float, ...]
+    p_value: float | None
 
     @property
     def is_clear(self) -> bool:
         """Return whether chance alone would seldom (in less than 5 % of cases) give such a difference."""
-        return self.p_value < 1 - CONFIDENCE
+        return self.p_value is not None and self.p_value < 1 - CONFIDENCE
+
+    @property
+    def num_seeds(self) -> int | None:
+        """Return how many seeds of each would find the difference with `POWER`, if it and the spread are those seen.
+
+        None: more than `MAX_SEEDS`, or it can't be told. Where those there are did not do, it is more than they are.
+        """
+        needed = seeds_needed(self.difference, self.variances)
+        return needed if needed is None or self.is_clear else max(needed, min(self.counts) + 1)
 
 
 def interval(accuracies: Sequence[float]) -> Interval | None:
@@ -70,11 +83,11 @@ def interval(accuracies: Sequence[float]) -> Interval | None:
 def spread_of(values: Collection[float]) -> float:
     """Return the standard deviation, exactly 0 where the values differ by no more than rounding."""
     spread = stdev(values)
-    return spread if spread > ROUNDING * max(map(abs, values)) else 0.0
+    return spread if spread > ROUNDING else 0.0
 
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | None:
-    """Compare two points, each given as seed → value; None if there are too few values to say anything.
+    """Compare two points, each given as seed → accuracy; None if there are too few values to say anything.
 
     With two or more seeds in common the differences seed by seed are tested (the paired t test), because a seed has
     the same split and the same first weights at both points; else the means are (Welch, Biometrika 34, 1947).
@@ -82,45 +95,58 @@ def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | N
     common = sorted(first.keys() & second.keys())
     if len(common) >= 2:
         differences = [first[seed] - second[seed] for seed in common]
-        mean, spread, freedom = fmean(differences), stdev(differences), len(common) - 1.0
-        error = spread / math.sqrt(len(common))
-        kind, per_seed = "paired", spread
-    elif min(len(first), len(second)) >= 2:
-        parts = [variance(values) / len(values) for values in (first.values(), second.values())]
-        mean, error = fmean(first.values()) - fmean(second.values()), math.sqrt(sum(parts))
-        weights = [part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)]
-        freedom = sum(parts) ** 2 / sum(weights) if error else 1.0
-        kind, per_seed = "Welch", math.sqrt(sum(variance(values) for values in (first.values(), second.values())))
-    else:
+        return make_comparison("paired", (len(common),) * 2, fmean(differences), (spread_of(differences) ** 2,))
+    if min(len(first), len(second)) < 2:
         return None
-    return Comparison(kind, mean, two_sided(mean, error, freedom), seeds_needed(mean, per_seed, kind == "paired"))
+    variances = (spread_of(first.values()) ** 2, spread_of(second.values()) ** 2)
+    return make_comparison(
+        "Welch", (len(first), len(second)), fmean(first.values()) - fmean(second.values()), variances
+    )
+
+
+def make_comparison(
+    kind: Literal["paired", "Welch"], counts: tuple[int, int], mean: float, variances: tuple[float, ...]
+) -> Comparison:
+    """Return the comparison with its p value; a difference of no more than rounding is none."""
+    mean = mean if abs(mean) > ROUNDING else 0.0
+    parts = [variance / count for variance, count in zip(variances, counts, strict=False)]
+    if sum(parts) == 0:
+        return Comparison(kind, counts, mean, variances, None)
+    weights = [part**2 / (count - 1) for part, count in zip(parts, counts, strict=False)]
+    freedom = sum(parts) ** 2 / sum(weights)
+    return Comparison(kind, counts, mean, variances, two_sided(mean, math.sqrt(sum(parts)), freedom))
 
 
 def two_sided(mean: float, error: float, freedom: float) -> float:
     """Return the probability of a difference at least this far from 0 if the true one is 0; `error` is standard."""
     from scipy.special import stdtr
 
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
     return float(2 * stdtr(freedom, -abs(mean) / error))
 
 
-def seeds_needed(difference: float, spread: float, is_paired: bool) -> int | None:
+def seeds_needed(difference: float, variances: Sequence[float]) -> int | None:
     """Return the least number of seeds at each point with which a t test finds the difference with `POWER`.
 
-    `spread` is the standard deviation of one seed's difference. The power comes from the noncentral t distribution
-    (Cohen, Statistical Power Analysis, 1988, chapter 2). None: more than `MAX_SEEDS`.
+    `variances` is that of the seeds' differences, or both points', if their seeds are not the same. None: more than
+    `MAX_SEEDS`, or there is no difference or no spread.
+    """
+    if difference == 0 or sum(variances) == 0:
+        return None
+    counts = range(2, MAX_SEEDS + 1)
+    place = bisect_left(counts, POWER, key=lambda count: power(difference, variances, count))
+    return counts[place] if place < len(counts) else None
+
+
+def power(difference: float, variances: Sequence[float], count: int) -> float:
+    """Return the probability that a t test with `count` seeds at each point finds the difference, with its sign.
+
+    It comes from the noncentral t distribution (Cohen, Statistical Power Analysis, 1988, chapter 2), the degrees of
+    freedom from Welch's formula.
     """
     from scipy.special import nctdtr, stdtrit
 
-    if difference == 0:
-        return None
-    if spread == 0:
-        return 2
-    for count in range(2, MAX_SEEDS + 1):
-        freedom = count - 1 if is_paired else 2 * count - 2
-        limit = float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
-        shift = abs(difference) / spread * math.sqrt(count)
-        if 1 - nctdtr(freedom, shift, limit) + nctdtr(freedom, shift, -limit) >= POWER:
-            return count
-    return None
+    total = sum(variances)
+    freedom = (count - 1) * total**2 / sum(variance**2 for variance in variances)
+    limit = float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    shift = abs(difference) * math.sqrt(count / total)
+    return 1 - float(nctdtr(freedom, shift, limit))

@@ -30,8 +30,8 @@ def references_in(unresolved: Any) -> dict[str, str]:
 
 def links_of(checkpoint: dict[str, Any]) -> dict[str, str]:
     """Return the references that a checkpoint holds; the first format had them in an unresolved configuration."""
-    links = checkpoint.get("references", references_in(checkpoint.get("config_source")))
-    return {str(key): str(target) for key, target in links.items()} if isinstance(links, dict) else {}
+    links = references_in(checkpoint["config_source"]) if "config_source" in checkpoint else checkpoint["references"]
+    return {str(key): str(target) for key, target in links.items()}
 
 
 def stored_config(config: dict[str, Any], links: dict[str, str], composed: DictConfig) -> DictConfig:

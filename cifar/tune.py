@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from cifar import cli, jobs
 from cifar.config import check
 from cifar.errors import UserError
+from cifar.new_folder import claim
 from cifar.ranges import examples, label, split_ranges, to_words
 from cifar.run_folder import locked, read_summary
 from cifar.search import compose_trial, run_search
@@ -133,7 +134,10 @@ def tune() -> None:
     except ImportError:
         raise UserError("A search needs Optuna, which is not installed: pip install 'cifar-framework[tune]'") from None
     folder = Path(own.get("folder") or f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}").expanduser().absolute()
-    if (folder / STUDY).exists():
+    if "folder" not in own:
+        search = new_search(own, words)
+        folder = claim(folder)
+    elif (folder / STUDY).exists():
         search = None
     elif (folder / "multirun.yaml").exists():
         raise UserError(f"{folder} holds a sweep. Take another folder.")

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy import special, stats
+
 from cifar.config import config_hash
 from cifar.run_folder import write_json
 from cifar.sweep import make_plan, write_plan
@@ -60,3 +63,11 @@ def write_sweep(folder: Path, results: dict[float, list[float]], *words: str, **
     for number, (lr, seed) in enumerate(jobs):
         if seed < len(results[lr]):
             write_run(folder / str(number), lr, seed, number, val_accuracy=results[lr][seed], **summary)
+
+
+def interval_text(values: list[float]) -> str:
+    """Return a mean with its interval as the report shows it, from scipy's functions."""
+    mean = np.mean(values)
+    error = stats.sem(values) / (mean * (1 - mean))
+    low, high = special.expit(stats.t.interval(0.95, len(values) - 1, special.logit(mean), error))
+    return f"{100 * mean:.2f} % ({100 * low:.2f}–{100 * high:.2f})"

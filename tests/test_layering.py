@@ -21,13 +21,14 @@ LAYERS = [
         "schedules",
         "device",
         "fast_conv",
+        "formats",
         "optimizers",
         "ranges",
         "run_folder",
         "trust",
     },
     {"checkpoint", "command_line", "drawing", "step", "study", "sweep", "tracking", "wording"},
-    {"data.sources", "ticks"},
+    {"data.sources", "new_folder", "ticks"},
     {"data.loader"},
     {"trainer", "wandb_tracker"},
     {"config", "workspace"},
@@ -35,7 +36,7 @@ LAYERS = [
     {"building", "keeper"},
     {"experiment"},
     {"resume", "results"},
-    {"csv_files", "importance", "reading"},
+    {"csv_files", "importance", "reading", "verdict"},
     {"accuracy_figure", "study_figures"},
     {"figures"},
     {"page"},
@@ -45,6 +46,7 @@ LAYERS = [
     {"bench", "speedrun", "tune"},
 ]
 MAY_IMPORT_HYDRA = {
+    "new_folder",
     "command_line",
     "config",
     "sweep",
@@ -107,7 +109,8 @@ def test_init_files_are_empty_and_run_py_is_short() -> None:
 
 
 ANSWERS_MISTAKES = [
-    "cli", "command_line", "config", "errors", "jobs", "resume", "run_folder", "signals", "stored", "sweep", "trust",
+    "cli", "command_line", "config", "errors", "formats", "jobs", "resume", "run_folder", "signals", "stored", "sweep",
+    "trust",
 ]  # fmt: skip
 
 

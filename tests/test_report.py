@@ -7,28 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy import special, stats
 
 from cifar import report as report_module
 from cifar.reading import read_results
-from cifar.report import find_folders, report, verdict
+from cifar.report import find_folders, report
 from cifar.signals import CLOSED_PIPE
 from tests.conftest import QUIET, ROOT, SLOW, Command, Start, read_summary
-from tests.sweep_folders import write_metrics, write_run, write_sweep
+from tests.sweep_folders import interval_text, write_metrics, write_run, write_sweep
 
 REPORT = ("-m", "cifar.report")
 # Their means' logits ± t(0.975, 2) s / (√3 m (1 − m)), and back: see interval_text
 RATES = {0.1: [0.20, 0.32, 0.29], 0.01: [0.50, 0.60, 0.55], 0.001: [0.48, 0.59, 0.55]}
-
-
-def interval_text(values: list[float]) -> str:
-    """Return a mean with its interval as the report shows it, from scipy's functions."""
-    mean = np.mean(values)
-    error = stats.sem(values) / (mean * (1 - mean))
-    low, high = special.expit(stats.t.interval(0.95, len(values) - 1, special.logit(mean), error))
-    return f"{100 * mean:.2f} % ({100 * low:.2f}–{100 * high:.2f})"
 
 
 def table(text: str) -> list[list[str]]:
@@ -62,29 +52,6 @@ def test_the_accuracy_with_test_time_augmentation_stands_beside_the_plain_one(tm
     assert row[heading.index("test")] == "53.00, 57.00 %"
     (point,) = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
     assert float(point["test_tta_accuracy_mean"]) == pytest.approx(0.6)
-
-
-def test_the_verdict_names_the_test_and_the_seeds_that_would_do(tmp_path: Path) -> None:
-    write_sweep(tmp_path, RATES)
-    sentences = verdict(read_results([tmp_path]))
-    p_value = stats.ttest_rel(RATES[0.01], RATES[0.001]).pvalue
-    best = interval_text(RATES[0.01])
-    assert sentences[0] == f"Best by validation accuracy: lr=0.01, {best}; on the test images 50.00 % each."
-    assert sentences[1].startswith("It can't be told apart from the next, lr=0.001: a difference of 1.00 points, ")
-    assert f"p = {p_value:.2g}, paired t test over common seeds" in sentences[1]
-    assert "about 10 seeds each would show it" in sentences[1]
-    assert sentences[2] == "Not told apart from the best: 1 of the 2 other points."
-
-
-def test_the_verdict_on_a_clear_winner_on_single_seeds_and_on_nothing(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "clear", {0.1: [0.2, 0.21, 0.22], 0.01: [0.5, 0.52, 0.51]})
-    assert verdict(read_results([tmp_path / "clear"]))[1].startswith("It beats the next, lr=0.1: a difference of 30.00")
-    write_sweep(tmp_path / "single", {0.1: [0.2], 0.01: [0.5]})
-    assert "One seed each says nothing about chance" in verdict(read_results([tmp_path / "single"]))[1]
-    write_sweep(tmp_path / "equal", {0.1: [0.2, 0.3], 0.01: [0.2, 0.3]})
-    assert verdict(read_results([tmp_path / "equal"]))[1].endswith("lr=0.01: the means are equal.")
-    write_run(tmp_path / "failed" / "0", 0.1, 0, status="failed", test_accuracy=None)
-    assert verdict(read_results([tmp_path / "failed"])) == ["No run has a result yet."]
 
 
 def test_the_csv_files_hold_the_numbers_themselves(tmp_path: Path) -> None:

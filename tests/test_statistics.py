@@ -61,7 +61,7 @@ def test_p_values_are_scipys(case: int) -> None:
     assert paired is not None
     assert paired.kind == "paired"
     assert paired.p_value == pytest.approx(stats.ttest_rel(first[:num_common], second[:num_common]).pvalue, rel=1e-9)
-    assert paired.is_clear == (paired.p_value < 0.05)
+    assert paired.is_clear == (paired.p_value is not None and paired.p_value < 0.05)
 
 
 def test_few_values() -> None:
@@ -70,24 +70,88 @@ def test_few_values() -> None:
     assert compare({0: 0.5, 1: 0.5}, {2: 0.4}) is None
 
 
-def test_values_without_any_spread() -> None:
-    same, other = {0: 0.5, 1: 0.5}, {0: 0.4, 1: 0.4}
-    equal, clear = compare(same, dict(same)), compare(same, other)
-    assert equal is not None
-    assert clear is not None
-    assert (equal.p_value, equal.num_seeds) == (1.0, None)
-    assert (clear.p_value, clear.num_seeds) == (0.0, 2)
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        ({0: 0.5, 1: 0.75}, {0: 0.25, 1: 0.5}, "paired"),
+        ({0: 0.4, 1: 0.3}, {0: 0.3, 1: 0.2}, "paired"),  # 0.1 but for rounding
+        ({0: 0.5, 1: 0.5, 2: 0.5}, {0: 0.25, 1: 0.25, 2: 0.25}, "paired"),
+        ({0: 0.5, 1: 0.5}, {2: 0.4, 3: 0.4}, "Welch"),
+    ],
+)
+def test_without_spread_nothing_is_certain(first: dict[int, float], second: dict[int, float], kind: str) -> None:
+    found = compare(first, second)
+    assert found is not None
+    assert (found.kind, found.p_value, found.is_clear, found.num_seeds) == (kind, None, False, None)
+    assert found.difference == pytest.approx(first[0] - next(iter(second.values())))
+
+
+def test_one_point_without_spread_is_a_constant_to_the_other() -> None:
+    found = compare({0: 0.5, 1: 0.5, 2: 0.5}, {3: 0.4, 4: 0.41, 5: 0.42})
+    assert found is not None
+    assert found.p_value == pytest.approx(stats.ttest_1samp([0.4, 0.41, 0.42], 0.5).pvalue, rel=1e-9)
+
+
+def test_equal_points_differ_by_nothing() -> None:
+    found = compare({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5})
+    assert found is not None
+    assert (found.difference, found.p_value, found.num_seeds) == (0.0, 1.0, None)
+
+
+def test_only_common_seeds_enter_a_paired_comparison() -> None:
+    found = compare({0: 0.50, 1: 0.51, 2: 0.90, 3: 0.90}, {0: 0.60, 1: 0.611})
+    assert found is not None
+    assert (found.kind, found.counts) == ("paired", (2, 2))
+    assert found.difference == pytest.approx(-0.1005)
+    assert found.p_value == pytest.approx(stats.ttest_rel([0.50, 0.51], [0.60, 0.611]).pvalue)
 
 
 @pytest.mark.parametrize(
-    ("effect", "is_paired", "count"),
+    ("effect", "variances", "count"),
     # Cohen 1988, power 0.8 at 0.05 two-sided: his tables, and G*Power's manual for the paired test
-    [(0.5, True, 34), (0.2, True, 199), (0.8, True, 15), (0.5, False, 64), (0.2, False, 394), (0.8, False, 26)],
-)
-def test_numbers_of_seeds_are_the_tables(effect: float, is_paired: bool, count: int) -> None:
-    # for two samples the tables divide by one sample's deviation, which is that of a difference over √2
-    assert seeds_needed(effect, 1 if is_paired else 2**0.5, is_paired) == count
+    [
+        (0.5, [1], 34), (0.2, [1], 199), (0.8, [1], 15), (0.5, [1, 1], 64), (0.2, [1, 1], 394), (0.8, [1, 1], 26),
+    ],
+)  # fmt: skip
+def test_numbers_of_seeds_are_the_tables(effect: float, variances: list[float], count: int) -> None:
+    assert seeds_needed(effect, variances) == count
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_numbers_of_seeds_are_those_of_a_search_one_by_one(case: int) -> None:
+    rng = np.random.default_rng(case)
+    first = dict(enumerate(rng.normal(0.5, 0.02, 4)))
+    second = {10 + seed: value for seed, value in enumerate(rng.normal(0.53, rng.choice([0.001, 0.02, 0.1]), 5))}
+    variances = [np.var([*values.values()], ddof=1) for values in (first, second)]
+    effect = abs(np.mean([*first.values()]) - np.mean([*second.values()]))
+    for count in range(2, 1001):
+        error = np.sqrt(sum(variances) / count)
+        freedom = sum(variances) ** 2 / sum(variance**2 / (count - 1) for variance in variances)
+        if stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, effect / error) >= 0.8:
+            break
+    else:
+        count = 0
+    found = compare(first, second)
+    assert found is not None
+    is_enough = found.is_clear or count > 4 or count == 0
+    assert found.num_seeds == ((count or None) if is_enough else 5)
+
+
+def test_a_difference_that_was_not_found_needs_more_seeds_than_there_are() -> None:
+    # Welch's test has hardly more than one degree of freedom here, two seeds of equal spread would have two
+    found = compare({0: 0.5, 1: 0.6}, dict.fromkeys(range(2, 99), 0.0) | {99: 0.001})
+    assert found is not None
+    assert found.p_value is not None
+    assert found.p_value > 0.05
+    assert found.num_seeds is not None
+    assert found.num_seeds > 2
+
+
+@pytest.mark.parametrize("effect", [20, 1e3, 1e6])
+def test_a_difference_that_is_huge_needs_two_seeds(effect: float) -> None:
+    assert seeds_needed(effect, [1.0]) == seeds_needed(effect, [1.0, 1.0]) == 2
+    assert seeds_needed(8, [1.0]) == 3
 
 
 def test_a_difference_that_is_too_small_for_any_number_of_seeds() -> None:
-    assert seeds_needed(1e-4, 1, is_paired=True) is None
+    assert seeds_needed(1e-4, [1]) is None
