@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from cifar.ancestry import SPLIT, Ancestry, may_have_seen
 from cifar.checkpoint import load_weights
 from cifar.config import resolve
 from cifar.data.augment import Augment
@@ -45,6 +46,7 @@ class Parts:
     source: Source
     augment: Augment
     tracker: NoTracker
+    ancestry: Ancestry | None  # the runs that trained the first weights; None: nobody knows
 
     @property
     def device(self) -> Device:
@@ -82,8 +84,10 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     tracker = create(cfg.tracker, info)
     torch.manual_seed(cfg.seed)
     model = create(cfg.model)
+    ancestry: Ancestry | None = []
     if cfg.init_from is not None and not info.is_resumed:
-        warn_of_seen_images(cfg, load_weights(model, Path(cfg.init_from).expanduser()))
+        ancestry = load_weights(model, Path(cfg.init_from).expanduser())
+        warn_of_seen_images(cfg, ancestry)
     if device.fast_conv:
         speed_up(model)
     model.to(device.torch_device, memory_format=device.memory_format)
@@ -91,7 +95,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     key = step_key(resolve(cfg), options)
     optimizer = build_optimizer(cfg, model)
     train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, **options)
-    return Parts(train_step, key, schedule, source, augment, tracker)
+    return Parts(train_step, key, schedule, source, augment, tracker, ancestry)
 
 
 def step_key(config: dict[str, Any], options: dict[str, Any]) -> str:
@@ -118,15 +122,13 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     return optimizer
 
 
-def warn_of_seen_images(cfg: DictConfig, trained_with: dict[str, Any] | None) -> None:
-    """Warn if the first weights may have been trained on the images that are held out; None: nobody knows."""
-    if not cfg.data.val_size:
-        return
-    data = (trained_with or {}).get("data", {})
-    if any(data.get(key) != cfg.data[key] for key in ("val_size", "split_seed")):
+def warn_of_seen_images(cfg: DictConfig, ancestry: Ancestry | None) -> None:
+    """Warn if the first weights may have been trained on the images that are held out."""
+    if may_have_seen(ancestry, {key: cfg.data[key] for key in SPLIT}):
         log.warning(
-            "The weights of init_from were not trained with this run's data.val_size and data.split_seed (as far as is "
-            "known), so they may have seen the validation images: the validation accuracy may be too high."
+            "The weights of init_from, or those that they began with, were not trained with this run's data.val_size "
+            "and data.split_seed (as far as is known), so they may have seen the validation images: the validation "
+            "accuracy may be too high."
         )
 
 

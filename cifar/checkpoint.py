@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar.ancestry import Ancestry, seen_by
 from cifar.errors import UserError
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, write_atomically
 
@@ -142,11 +143,10 @@ def read_checkpoint(path: Path, must_be_sealed: bool = False) -> dict[str, Any]:
     return content
 
 
-def load_weights(model: nn.Module, path: Path) -> dict[str, Any] | None:
+def load_weights(model: nn.Module, path: Path) -> Ancestry | None:
     """Load a checkpoint of this project, or a bare state_dict, into `model`.
 
-    Returns the configuration that the weights were trained with, None if the file does not tell. Raises `UserError` as
-    `load_state` does.
+    Returns the runs that trained the weights, None if the file does not tell. Raises `UserError` as `load_state` does.
     """
     try:
         content = read_checkpoint(path)
@@ -154,8 +154,7 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, Any] | None:
         raise UserError(f"init_from={error}") from error
     state = content["model"] if isinstance(content.get("model"), dict) else content
     load_state(model, state, f"init_from={str(path)!r}")
-    config = content.get("config")
-    return config if isinstance(config, dict) and state is not content else None
+    return None if state is content else seen_by(content)
 
 
 def load_state(model: nn.Module, state: dict[str, Any], origin: str) -> None:

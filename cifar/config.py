@@ -16,6 +16,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from cifar.ancestry import content_hash
 from cifar.errors import UserError
 from cifar.formats import without_defaults
 
@@ -172,17 +173,28 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in resolved.items()}
 
 
-def config_hash(resolved: dict[str, Any]) -> str:
-    """Return 16 hexadecimal digits that are equal exactly when all that can change a run's numbers is."""
+def config_hash(resolved: dict[str, Any], init_hash: str | None = None) -> str:
+    """Return 16 hexadecimal digits that are equal exactly when all that can change a run's numbers is.
+
+    Of `init_from` the content counts, not the path: `init_hash`, or that of the file as it is now.
+    """
     hashed = {key: value for key, value in flatten(without_defaults(resolved)).items() if decides_numbers(key)}
+    if content := init_hash or content_hash(resolved.get("init_from")):
+        hashed["init_from"] = f"sha256:{content}"
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def point_hash(cfg: DictConfig) -> str:
+def point_hash(cfg: DictConfig, init_hash: str | None = None) -> str:
     """Return the hash that all seeds of one configuration share."""
     seedless = cfg.copy()
     seedless.seed = -1  # before what interpolates it is resolved; no seed of a run
-    return config_hash(resolve(seedless))
+    return config_hash(resolve(seedless), init_hash)
+
+
+def missing_files(cfg: DictConfig) -> list[str]:
+    """Return a message for each file that the configuration names, that a run needs and that is not there."""
+    path = cfg.init_from
+    return [] if path is None or content_hash(path) else [f"init_from={str(path)!r}: there is no such file."]
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from cifar import signals
+from cifar.ancestry import content_hash
 from cifar.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.config import check, config_hash, flatten, point_hash, resolve
 from cifar.data.loader import Loader
@@ -51,13 +52,15 @@ def run(
     kept_bytes = 0 if checkpoint is None else int(checkpoint["metrics"]["size"])
     is_resumed = checkpoint is not None
     info = RunInfo(config=resolve(cfg), is_resumed=is_resumed, folder=folder, kept_bytes=kept_bytes, **identity)
+    init_hash = content_hash(cfg.init_from) if checkpoint is None else checkpoint["init_hash"]
     summary: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "status": None,
         **info.origin,
-        "config_hash": config_hash(info.config),
-        "point": point_hash(cfg),
+        "config_hash": config_hash(info.config, init_hash),
+        "point": point_hash(cfg, init_hash),
         "config": info.config,
+        "init_hash": init_hash,
     }
     try:
         check(cfg)
@@ -85,15 +88,19 @@ def train_and_test(
     start = perf_counter()
     parts = build_parts(cfg, info)
     software = {"git_commit": git_commit(), "versions": library_versions(), "device": parts.device.describe()}
-    summary |= {"seed": cfg.seed, **software, **parts.facts()}
+    facts = {
+        "init_hash": summary["init_hash"],
+        "ancestry": parts.ancestry if checkpoint is None else checkpoint["ancestry"],
+        "software": software,
+    }
+    summary |= {"seed": cfg.seed, "ancestry": facts["ancestry"], **software, **parts.facts()}
     loaders = build_loaders(cfg, parts)
     if not info.is_resumed and cfg.init_from is None:
         fit_to_images(parts.model, loaders.train)
     log_start(cfg, parts, loaders, summary["num_parameters"])
     with Guard(parts.tracker) as tracker:
-        trainer = build_trainer(
-            cfg, replace(parts, tracker=tracker), loaders, folder, software, checkpoint, after_validation
-        )
+        parts = replace(parts, tracker=tracker)
+        trainer = build_trainer(cfg, parts, loaders, folder, facts, checkpoint, after_validation)
         summary |= {
             "status": "running",
             "times_resumed": 0 if checkpoint is None else checkpoint["times_resumed"] + 1,
@@ -184,20 +191,20 @@ def build_trainer(
     parts: Parts,
     loaders: Loaders,
     folder: Path,
-    software: dict[str, Any],
+    facts: dict[str, Any],
     checkpoint: dict[str, Any] | None = None,
     after_validation: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> Trainer:
     """Build the trainer, which goes on from the content of `checkpoint` if it is given.
 
-    It logs to metrics.jsonl and the open tracker and saves checkpoint.pt when that is due.
+    It logs to metrics.jsonl and the open tracker and saves checkpoint.pt, with the `facts`, when that is due.
     """
     trainer = new_trainer(cfg, parts, loaders)
     if checkpoint is not None:
         go_on_from(checkpoint, trainer, f"The checkpoint in {folder}")
         log.info(f"Resumed at step {trainer.step} of {trainer.epochs * len(loaders.train)}")
-        warn_of_other_software(checkpoint["software"], software)
-    Keeper(cfg, folder, parts.tracker, software, checkpoint, after_validation).follow(trainer)
+        warn_of_other_software(checkpoint["software"], facts["software"])
+    Keeper(cfg, folder, parts.tracker, facts, checkpoint, after_validation).follow(trainer)
     return trainer
 
 

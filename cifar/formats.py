@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from cifar.ancestry import ancestry_of
 from cifar.errors import UserError
 
 FORMAT_VERSION = 2  # 1, which did not say so, had the configuration a second time, with interpolations
@@ -37,6 +38,8 @@ NOTHING = type(None)
 PARTS: dict[str, tuple[type, ...]] = {
     "config": (dict,),
     "references": (dict,),
+    "init_hash": (str, NOTHING),
+    "ancestry": (list, NOTHING),
     "run": (dict,),
     "run.name": (str,),
     "run.group": (str, NOTHING),
@@ -66,7 +69,7 @@ PARTS: dict[str, tuple[type, ...]] = {
     "best": (dict, NOTHING),
 }
 # Parts that came later, and what they would have held before.
-ADDED_PARTS: dict[str, Any] = {"references": {}}
+ADDED_PARTS: dict[str, Any] = {"references": {}, "init_hash": None}
 
 
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def read_run(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
     version = checkpoint.get("format_version", 1)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(f"{origin} was written by a later version of this program, in format {version}: update it.")
-    content = {**ADDED_PARTS, **checkpoint}
+    content = {**ADDED_PARTS, "ancestry": ancestry_of(checkpoint), **checkpoint}
     for key, kinds in PARTS.items():
         *parents, name = key.split(".")
         node = find(content, parents)

@@ -20,7 +20,8 @@ from cifar.trainer import Metrics, Trainer
 class Keeper:
     """Log metrics, save the state when that is due, and tell `after_validation` how the epochs went.
 
-    `software` tells with what the run is made. With the content of a `checkpoint` the metrics file goes on from there.
+    The checkpoints get the `facts` of the run's beginning. With the content of a `checkpoint` the metrics file goes on
+    from there.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Keeper:
         cfg: DictConfig,
         folder: Path,
         tracker: NoTracker,
-        software: dict[str, Any],
+        facts: dict[str, Any],
         checkpoint: dict[str, Any] | None = None,
         after_validation: Callable[[int, float], None] = lambda epoch, accuracy: None,
     ) -> None:
@@ -39,10 +40,10 @@ class Keeper:
         self.facts = {
             "format_version": FORMAT_VERSION,
             "config": info.config,
-            "config_hash": config_hash(info.config),
+            "config_hash": config_hash(info.config, facts["init_hash"]),
             "references": references(cfg),
+            **facts,
             "run": {"name": info.name, "group": info.group, "origin": info.origin, "id": info.id},
-            "software": software,
             "times_resumed": 0 if checkpoint is None else checkpoint["times_resumed"] + 1,
         }
 

@@ -84,6 +84,8 @@ def read_run(folder: Path, warnings: list[str]) -> Run:
         status = "running" if is_locked(folder) else "interrupted"
     config = summary.get("config") or read_yaml(folder / ".hydra" / "config.yaml", {})
     leaves = flatten(with_defaults(config)) if isinstance(config, dict) else {}
+    if isinstance(init_hash := summary.get("init_hash"), str):
+        leaves["init_from.sha256"] = init_hash[:12]  # runs differ by it even where the path is the same
     overrides = summary.get("overrides") or read_yaml(folder / ".hydra" / "overrides.yaml", [])
     number, seed = summary.get("job"), leaves.get("seed")
     return Run(

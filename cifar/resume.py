@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from cifar.ancestry import content_hash
 from cifar.command_line import quote
 from cifar.config import RULES, Config, number_changes, resolve
 from cifar.errors import DivergedError, UserError
@@ -203,6 +204,12 @@ def refuse_other_numbers(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     """Raise `UserError` for the first key whose value would have given other numbers than those so far."""
     from cifar.building import create
 
+    content = content_hash(cfg.init_from)
+    if cfg.resume == AUTO and content and checkpoint["init_hash"] not in (None, content):
+        raise UserError(
+            f"init_from={cfg.init_from} is not possible for the run that is resumed: the file has another content than "
+            "when the run was begun."
+        )
     for key, (old, new) in number_changes(checkpoint["config"], resolve(cfg)).items():
         reason, kind = "it would have given other numbers so far", UserError
         if key == "epochs":
@@ -214,7 +221,8 @@ def refuse_other_numbers(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
             reason = f"{num_steps} steps are done" if num_steps > new * per_epoch else (
                 "the schedule would have given other learning rates so far"
             )  # fmt: skip
-        elif key == "on_nonfinite" and not checkpoint["num_skipped"]:
+        is_same_file = key == "init_from" and content is not None and content == checkpoint["init_hash"]
+        if is_same_file or (key == "on_nonfinite" and not checkpoint["num_skipped"]):
             continue
         raise kind(
             f"{key}={new} is not possible for the run that is resumed: {reason}. It has {key}={old}. "

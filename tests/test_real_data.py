@@ -117,7 +117,7 @@ def test_twenty_steps_equal_a_hand_written_loop(
     )  # fmt: skip
     expected = plain_losses(cifar10_root, build, make_optimizer, num_steps=20)
     parts = build_parts(cfg, RunInfo("run", None, {}))
-    build_trainer(cfg, parts, build_loaders(cfg, parts), tmp_path, software={}).fit()
+    build_trainer(cfg, parts, build_loaders(cfg, parts), tmp_path, facts={"init_hash": None}).fit()
     losses = [line["train/loss"] for line in read_metrics(tmp_path) if "train/loss" in line]
     assert len(losses) == 20
     assert losses == pytest.approx(expected, abs=1e-6)
