@@ -13,24 +13,22 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
-from cifar import jobs, signals, streams
+from cifar import signals, streams, sweeper
 from cifar.config import RULES, unknown_key
-from cifar.errors import StoppedError, UserError
-from cifar.jobs import RefusedError
+from cifar.errors import Passing, StoppedError, UserError
 from cifar.resume import place
 
 
 def start(main: Callable[[], Any]) -> None:
-    """Call Hydra's `main`, guarded, and report on the sweep if it was one."""
+    """Call Hydra's `main`, guarded, with our sweeper instead of Hydra's."""
 
     def command() -> None:
-        with jobs.sweep_lock:
-            sys.argv[1:] = place(sys.argv[1:])
-            try:
-                main()
-            finally:
-                if not signals.has_come():
-                    jobs.report_sweep()
+        sys.argv[1:] = place(sys.argv[1:])
+        sweeper.register()
+        try:
+            main()
+        except Passing as passing:
+            raise passing.error from None
 
     guard(command)
 
@@ -49,8 +47,6 @@ def guard(command: Callable[[], Any]) -> None:
             command()
     except KeyboardInterrupt as error:
         leave(error)
-    except RefusedError as error:
-        sys.exit(str(error))
     except Exception as error:
         if signals.has_come():
             if isinstance(error, (UserError, OSError)) and not isinstance(error, StoppedError):
@@ -65,7 +61,7 @@ def guard(command: Callable[[], Any]) -> None:
 
 def leave(error: BaseException) -> None:
     """End the process with the exit code of the signal that asked for it."""
-    print(f"Interrupted. {jobs.way_on}".strip(), file=sys.stderr)
+    print(f"Interrupted. {getattr(error, 'way_on', '')}".strip(), file=sys.stderr)
     if getattr(error, "is_hasty", False):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -150,10 +150,16 @@ def check(cfg: DictConfig) -> None:
         known = [entry.name for entry in fields(schema)]
         if unknown := [str(key) for key in node if key not in known]:
             raise unknown_key(prefix + unknown[0], known)
-    for key, (allowed, is_good) in RULES.items():
-        value = OmegaConf.select(cfg, key, throw_on_missing=True)
-        if not is_good(value):
-            raise UserError(f"{key}={value} is not possible: it takes {allowed}.")
+    for key in RULES:
+        check_value(cfg, key)
+
+
+def check_value(cfg: DictConfig, key: str) -> None:
+    """Raise `UserError` if the key's value breaks its rule."""
+    allowed, is_good = RULES[key]
+    value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    if not is_good(value):
+        raise UserError(f"{key}={value} is not possible: it takes {allowed}.")
 
 
 def unknown_key(key: str, known: list[str]) -> UserError:

@@ -1,5 +1,7 @@
 """Exceptions that stand for something the user can mend, and how a run's end is written down."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -43,3 +45,22 @@ def describe_end(error: BaseException) -> dict[str, Any]:
     if isinstance(error, UserError):
         return {"status": error.status, "error": str(error)}
     return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+
+
+class Passing(BaseException):
+    """An `error` of a single run on its way past Hydra, which would print a line of its own above the message."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def continued_by(command: Callable[[], str | None]) -> Iterator[None]:
+    """Let what ends the block early know, as `way_on`, with which command to go on, if there is one."""
+    try:
+        yield
+    except BaseException as error:
+        if (text := command()) is not None:
+            error.__dict__["way_on"] = f"Continue with: {text}"
+        raise

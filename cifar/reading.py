@@ -56,7 +56,7 @@ def read_folder(folder: Path, warnings: list[str]) -> list[Run]:
     """Return the runs in a sweep's folder, also those to come, or the one run whose folder it is."""
     plan = read_plan(folder)
     runs = [read_run(path, warnings) for path in find_runs(folder)]
-    for number, overrides in enumerate(plan.jobs if plan else []):
+    for number, overrides in (plan.by_number() if plan else {}).items():
         if not any(is_job(run, number, overrides) for run in runs):
             runs.append(Run(folder / str(number), "pending", number, overrides=overrides))
     return sorted(runs, key=lambda run: math.inf if run.number is None else run.number)

@@ -1,7 +1,7 @@
 """Continue what was cut: `python run.py resume=PATH` a run, `python -m cifar.resume multirun/DATE/TIME` a sweep.
 
-A sweep is simply started again in its own folder with resume=auto: every job then finds out for itself whether it is
-done, was cut or never began. Nothing here imports torch before there is something to resume.
+A sweep is started again in its own folder, with the jobs of its plan: every job then finds out for itself whether it
+is done, was cut or never began. Nothing here imports torch before there is something to resume.
 """
 
 import argparse
@@ -21,19 +21,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar.ancestry import content_hash
 from cifar.command_line import quote
-from cifar.config import RULES, Config, number_changes, resolve
+from cifar.config import Config, number_changes, resolve
+from cifar.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, RUN_PY, refuse_untrusted, sweep_arguments
 from cifar.errors import DivergedError, UserError
 from cifar.formats import read_run
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
 from cifar.stored import links_of, stored_config
-from cifar.sweep import num_over, read_multirun_yaml
+from cifar.sweep import num_over
 from cifar.trust import as_data, own_targets, refuse_foreign
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
 MAY_CHANGE = "epochs, log_every, tracker, checkpoint, data.root, on_nonfinite"
-MAY_CHANGE_IN_SWEEP = ("epochs", "log_every", "tracker", "checkpoint", "data.root", "hydra")
 
 
 class LengthError(UserError):
@@ -241,56 +241,31 @@ def main() -> None:
         nargs="*",
         default=[],
         metavar="key=value",
-        help=f"values that may change: {', '.join(MAY_CHANGE_IN_SWEEP)}",
+        help=f"values that may change: {', '.join(MAY_CHANGE_IN_SWEEP)}; or words of the sweep, typed again",
     )
-    options = parser.parse_args()
+    for flag in FLAGS:
+        parser.add_argument(flag, help="as the sweep was begun with")
+    options = parser.parse_intermixed_args()
+    folder = options.folder.absolute()
+    typed = [(flag, getattr(options, flag.lstrip("-").replace("-", "_"))) for flag in FLAGS]
+    flags = [part for flag, value in typed if value for part in (flag, absolute_flag(flag, value))]
     try:
-        arguments, cwd = sweep_arguments(options.folder.absolute(), options.overrides)
+        refuse_untrusted(folder, options.overrides, flags)
+        arguments, cwd = sweep_arguments(folder, options.overrides)
     except (UserError, HydraException) as error:
         sys.exit(str(error))
-    run_py = Path(__file__).resolve().parent.parent / "run.py"
-    folder = options.folder.absolute()
     num_before = num_over(folder)
     if cwd.is_dir():
         os.chdir(cwd)
-    sys.path.insert(0, str(run_py.parent))
-    sys.argv = [str(run_py), *arguments]
-    runpy.run_path(str(run_py), run_name="__main__")
+    sys.path.insert(0, str(RUN_PY.parent))
+    sys.argv = [str(RUN_PY), *arguments]
+    runpy.run_path(str(RUN_PY), run_name="__main__")
     print(f"All {num_over(folder)} jobs of {os.path.relpath(folder)} are done ({num_before} were before).")
 
 
-def sweep_arguments(folder: Path, extra: list[str]) -> tuple[list[str], Path]:
-    """Return run.py's arguments that continue the sweep in `folder`, and the working directory it was started in."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder.")
-    hydra = read_multirun_yaml(folder)
-    words = [*hydra["overrides"]["task"], *hydra["overrides"]["hydra"]]
-    parser = OverridesParser.create()
-    swept = {override.key_or_group for override in parser.parse_overrides(words) if override.is_sweep_override()}
-    for override in parser.parse_overrides(extra):
-        key, line = override.key_or_group, override.input_line
-        if (
-            override.is_sweep_override()
-            or key in swept
-            or not re.match(f"({'|'.join(MAY_CHANGE_IN_SWEEP)})($|[./])", key)
-        ):
-            allowed = ", ".join(MAY_CHANGE_IN_SWEEP)
-            raise UserError(f"{line} would be another sweep, so start a new one. Here there may be {allowed}.")
-        if key in RULES and not RULES[key][1](override.value()):
-            raise UserError(f"{line} is not possible: {key} takes {RULES[key][0]}.")
-    replaced = {key_of(word) for word in extra} | {"resume", "hydra.sweep.dir"}
-    kept = [word for word in words if key_of(word) not in replaced]
-    flags = ["--config-name", hydra["job"]["config_name"]] if hydra["job"]["config_name"] != "config" else []
-    for source in hydra["runtime"]["config_sources"]:
-        if source["provider"] == "command-line":
-            flags += ["--config-dir", source["path"]]
-    arguments = [*flags, "-m", *kept, *extra, "resume=auto", f"hydra.sweep.dir={quote(str(folder))}"]
-    return arguments, Path(hydra["runtime"]["cwd"])
-
-
-def key_of(override: str) -> str:
-    """Return the key of an override such as "lr=0.1" or "+hydra/launcher=joblib"."""
-    return override.lstrip("+~").partition("=")[0]
+def absolute_flag(flag: str, value: str) -> str:
+    """Return a flag's value with an absolute path, as a sweep keeps it."""
+    return value if flag == "--config-name" or "://" in value else os.path.abspath(value)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,74 @@
 """What a sweep consists of: its jobs, the keys that differ between them, and how far it is.
 
-`sweep.json` is written whenever a sweep starts, so that a job, the console and the report know of the jobs to come.
+The jobs are drawn once, when the sweep begins, and kept in `sweep.json` with all else that it was begun with. Jobs, the
+console, the report and a resumed sweep take them from there.
 """
 
+import hashlib
 import json
 import re
-import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import time
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from cifar.errors import UserError
-from cifar.run_folder import read_summary, write_atomically, write_json
+from cifar.run_folder import read_summary, to_json, write_json
 
 PLAN = "sweep.json"
 OVER = ("completed", "diverged", "pruned")  # the statuses of runs that have a result
 
 
 @dataclass(frozen=True)
+class Begun:
+    """What a sweep was begun with, beside its jobs."""
+
+    task: list[str]  # the words of the command as they were typed, without resume
+    hydra: list[str]  # those for Hydra itself, without what every sweep has
+    flags: list[str]  # --config-dir and its like, with absolute paths
+    cwd: str
+    base: dict[str, Any]  # the configuration without swept values by keys with dots, as far as it decides numbers
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The swept keys, in the command's order, every job's overrides by its number, and when the sweep (re)started."""
+    """The swept keys, in the command's order, every job's overrides, and when the sweep (re)started.
+
+    `numbers` are the jobs' own, by which their folders are called; a job keeps its number when others are added.
+    """
 
     swept: list[str]
     jobs: list[list[str]]
     started_at: float  # seconds since 1970
     num_done_before: int
+    numbers: list[int] = field(default_factory=list)
+    begun: Begun | None = None  # None: an earlier version wrote the plan
+
+    def __post_init__(self) -> None:
+        if not self.numbers:
+            self.numbers.extend(range(len(self.jobs)))
+
+    def by_number(self) -> dict[int, list[str]]:
+        """Return every job's overrides by its number."""
+        return dict(zip(self.numbers, self.jobs, strict=True))
 
     def label(self, number: int) -> str:
         """Return what makes the job differ from the others, such as "lr=0.01 seed=3"."""
-        pairs = (override.lstrip("+").partition("=") for override in self.jobs[number])
-        return " ".join(f"{key}={value}" for key, _, value in pairs if key in self.swept) or f"job {number}"
+        words = self.swept_words(self.jobs[self.numbers.index(number)]) if number in self.numbers else ()
+        return " ".join(word.lstrip("+") for word in words) or f"job {number}"
+
+    def swept_words(self, job: list[str]) -> tuple[str, ...]:
+        """Return those of the job's overrides that others may have differently."""
+        return tuple(word for word in job if key_of(word) in self.swept)
+
+
+def key_of(override: str) -> str:
+    """Return the key of an override such as "lr=0.1" or "+hydra/launcher=joblib"."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def progress(total: int, statuses: Sequence[str], seconds: float, num_before: int, noun: str = "jobs") -> str:
@@ -52,9 +83,12 @@ def progress(total: int, statuses: Sequence[str], seconds: float, num_before: in
     return f"{num_done} of {total} {noun} done{failed}{rest}"
 
 
-def make_plan(overrides: list[str], num_done_before: int) -> Plan:
-    """Return the jobs that Hydra's basic sweeper makes of its parameters and a command's overrides."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
+def make_plan(overrides: list[str], num_done_before: int, config_loader: ConfigLoader | None = None) -> Plan:
+    """Draw the jobs that Hydra's basic sweeper makes of its parameters and a command's overrides.
+
+    `config_loader` is asked for the choices that a glob matches.
+    """
+    parsed = OverridesParser.create(config_loader).parse_overrides(overrides)
     last = {override.get_key_element(): override for override in parsed}  # a later word for a key replaces the earlier
     (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     swept = [override.key_or_group for override in last.values() if override.is_sweep_override()]
@@ -62,40 +96,27 @@ def make_plan(overrides: list[str], num_done_before: int) -> Plan:
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
-    """Write sweep.json."""
-    write_json(folder / PLAN, asdict(plan))
+    """Write sweep.json, with a checksum."""
+    content = asdict(plan)
+    write_json(folder / PLAN, content | {"sha256": checksum(content)})
+
+
+def checksum(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of a plan's content."""
+    return hashlib.sha256(to_json(content).encode()).hexdigest()
 
 
 def read_plan(folder: Path) -> Plan | None:
-    """Return the plan in the folder; None if there is none that can be read."""
+    """Return the plan in the folder; None if there is none that is whole."""
     try:
-        return Plan(**json.loads((folder / PLAN).read_text()))
-    except (OSError, ValueError, TypeError):
+        content = json.loads((folder / PLAN).read_text())
+        if "numbers" in content and content.pop("sha256", None) != checksum(content):
+            return None
+        begun = content.get("begun")
+        plan = Plan(**content | {"begun": begun and Begun(**begun)})
+        return plan if len(plan.jobs) == len(plan.numbers) else None
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-
-
-def read_multirun_yaml(folder: Path) -> dict[str, Any]:
-    """Return Hydra's own node of the sweep's multirun.yaml, its overrides as they were written.
-
-    Hydra writes the file again at every start, and not atomically: a copy is kept for the day that this is cut.
-    """
-    path, copy = folder / "multirun.yaml", folder / ".multirun.yaml.copy"
-    for source in (path, copy):
-        try:
-            text = source.read_text()
-            hydra: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(text), resolve=False)["hydra"]  # type: ignore
-            assert hydra["overrides"]["task"] is not None
-        except (OSError, ValueError, TypeError, KeyError, AssertionError, YAMLError, OmegaConfBaseException):
-            continue
-        write_atomically(copy, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
-        return hydra
-    if (folder / "study.db").exists():
-        raise UserError(
-            f"{folder} holds a search. To continue it: python -m cifar.tune folder={shlex.quote(str(folder))}"
-        )
-    raise UserError(
-        f"{folder} is not a sweep's folder: it has no multirun.yaml. One run: python run.py resume={folder}"
-    )
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar import cli, jobs
 from cifar.config import check
-from cifar.errors import UserError
+from cifar.errors import UserError, continued_by
 from cifar.new_folder import claim
 from cifar.ranges import examples, label, split_ranges, to_words
 from cifar.run_folder import locked, read_summary
@@ -153,8 +153,8 @@ def tune() -> None:
         if Path(search.cwd).is_dir():
             os.chdir(search.cwd)  # paths among the words are relative to it
         num_before = num_over(folder)
-        jobs.way_on = f"Continue with: python -m cifar.tune folder={shown}"
-        run_search(folder, own.get("jobs", 1))
+        with continued_by(lambda: f"python -m cifar.tune folder={shown}"):
+            run_search(folder, own.get("jobs", 1))
         conclude(folder, num_before)
 
 

@@ -7,11 +7,13 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 
 from cifar.checkpoint import read_checkpoint
 from cifar.run_folder import is_locked, locked
+from cifar.sweep import Begun, make_plan, write_plan
 from tests.conftest import QUIET, ROOT, SLOW, TINY, Command, Start, read_metrics, read_summary
 from tests.test_resume import assert_identical, results
 from tests.test_wandb_tracker import records
@@ -123,14 +126,14 @@ def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_i
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, command: Command, signum: int) -> None:
-    run = start("-m", *QUIET, *SLOW, "epochs=4", "lr=0.1,-1,0.01,0.001", "hydra.sweep.dir=multirun/one")
+    run = start("-m", *QUIET, *SLOW, "epochs=4", "+model.build_seconds=0,-1,0.01,0.02", "hydra.sweep.dir=multirun/one")
     run.wait_for("Job 2 starts")
     run.wait_for(r"Epoch \[2/4\], Step \[2/8\]")
     run.send(signum)
     assert run.end() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signal.Signals(signum)]
     sweep = tmp_path / "multirun" / "one"
     if signum != signal.SIGKILL:
-        assert run.errors.endswith("Interrupted. Continue with: python -m cifar.resume multirun/one\n")
+        assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.resume multirun/one {SLOW[0]}\n")
     statuses = [read_summary(sweep / str(number))["status"] for number in range(3)]
     assert statuses == ["completed", "failed", "running" if signum == signal.SIGKILL else "interrupted"]
     assert not is_locked(sweep / "2")
@@ -139,10 +142,10 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, comm
     cut_at = read_checkpoint(sweep / "2" / "checkpoint.pt")["step"]
 
     # from another folder, and with the same mistake in job 1
-    again = start(str(sweep), program=RESUME_SWEEP)
+    again = start(str(sweep), SLOW[0], program=RESUME_SWEEP)
     assert again.end() == 1
     assert "multirun/one/0 is done already" in again.text
-    assert "Job 1 failed: lr=-1.0 is not possible" in again.text
+    assert "Job 1 failed: Error in call to target 'tests.tiny_model.Slow'" in again.text
     assert f"Resumed at step {cut_at} of 32" in again.text
     assert (sweep / "0" / "metrics.jsonl").read_bytes() == first
     statuses = [read_summary(sweep / str(number))["status"] for number in range(4)]
@@ -150,8 +153,8 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, comm
     for number in (2, 3):
         assert_no_step_is_missing_or_doubled(sweep / str(number), 32)
     assert sorted(path.name for path in sweep.iterdir()) == [
-        ".lock", ".multirun.yaml.copy", "0", "1", "2", "3", "accuracy_vs_lr.png", "accuracy_vs_lr.svg", "curves.png",
-        "curves.svg", "multirun.yaml", "report.csv", "report.html", "report.md", "runs.csv", "sweep.json",
+        ".lock", "0", "1", "2", "3", "accuracy_vs_model.build_seconds.png", "accuracy_vs_model.build_seconds.svg",
+        "curves.png", "curves.svg", "multirun.yaml", "report.csv", "report.html", "report.md", "runs.csv", "sweep.json",
     ]  # fmt: skip
 
 
@@ -161,32 +164,51 @@ def test_a_sweep_that_is_done_says_so_and_one_whose_files_changed_is_done_again(
     conf = tmp_path / "conf" / "experiment"
     conf.mkdir(parents=True)
     (conf / "mine.yaml").write_text("# @package _global_\nlabel_smoothing: 0.1\n")
-    arguments = ["--config-dir", str(tmp_path / "conf"), "-m", *QUIET, "experiment=mine", "seed=1,2", "epochs=2"]
+    typed = ["--config-dir", str(tmp_path / "conf"), QUIET[0]]
+    arguments = [*typed[:2], "-m", *QUIET, "experiment=mine", "seed=1,2", "epochs=2"]
     assert command(*arguments, "hydra.sweep.dir=swept").returncode == 0
     sweep = tmp_path / "swept"
     before = [results(sweep / number) for number in "01"]
 
     refused = command(*arguments, "hydra.sweep.dir=swept")
     assert refused.returncode == 1
-    assert "already holds a sweep. Continue it with python -m cifar.resume swept" in refused.stderr
+    assert (
+        f"already holds a sweep. Continue it with python -m cifar.resume swept {' '.join(typed)}, or" in refused.stderr
+    )
 
-    done = start("swept", "hydra/launcher=basic", program=RESUME_SWEEP)
+    for words in ([], typed[:2]):
+        refused = command("swept", *words, program=RESUME_SWEEP)
+        assert refused.returncode == 1
+        assert refused.stderr.endswith(f"continue it with: python -m cifar.resume swept {' '.join(typed)}\n") or (
+            refused.stderr.endswith(f"continue with: python -m cifar.resume swept {' '.join(typed)}\n")
+        )
+
+    done = start("swept", *typed, "hydra/launcher=basic", program=RESUME_SWEEP)
     assert done.end() == 0
     assert done.output.endswith("All 2 jobs of swept are done (2 were before).\n")
+    assert done.output.count("2 of 2 jobs done") == 1
     assert "Epoch" not in done.text
     assert_identical(before, [results(sweep / number) for number in "01"])
 
-    longer = start("swept", "epochs=3", program=RESUME_SWEEP)
+    longer = start("swept", *typed, "epochs=3", program=RESUME_SWEEP)
     assert longer.end() == 0, longer.text
     assert longer.text.count("Resumed at step 16 of 24") == 2
 
-    shorter = start("swept", "epochs=1", program=RESUME_SWEEP)
+    shorter = start("swept", *typed, "epochs=1", program=RESUME_SWEEP)
     assert shorter.end() == 1
     assert shorter.text.count("epochs=1 is not possible for the run that is resumed: 24 steps are done") >= 2
     assert not [*sweep.glob("*/replaced-*")]
 
     (conf / "mine.yaml").write_text("# @package _global_\nlabel_smoothing: 0.2\n")
-    changed = start("swept", "epochs=3", program=RESUME_SWEEP)
+    changed = start("swept", *typed, "epochs=3", program=RESUME_SWEEP)
+    assert changed.end() == 1
+    assert "configuration files are not what they were when swept was begun: label_smoothing was 0.1 and is 0.2." in (
+        changed.errors
+    )
+    assert not [*sweep.glob("*/replaced-*")]
+    again = [*arguments[:-1], "epochs=3", "hydra/launcher=basic", "resume=auto", "hydra.sweep.dir=swept"]
+    assert changed.errors.endswith(f"python run.py {shlex.join(again)}\n")
+    changed = start(*again)
     assert changed.end() == 0, changed.text
     assert "Job 1 is begun anew; what it had is now in swept/1/replaced-1" in changed.text
     assert "label_smoothing=0.2 is not possible" in changed.text
@@ -204,7 +226,7 @@ def test_a_sweep_side_by_side_that_lost_a_worker_goes_on(tmp_path: Path, start: 
     owner = next(path for path in (tmp_path / "side").glob("*/.lock-owner"))
     os.kill(int(re.findall(r"process (\d+)", owner.read_text())[0]), signal.SIGKILL)
     assert run.end() == 1
-    again = start("side", program=RESUME_SWEEP)
+    again = start("side", SLOW[0], program=RESUME_SWEEP)
     again.wait_for(r"Resumed at step \d+ of 48")
     assert again.end() == 0, again.text
     assert again.output.endswith("All 3 jobs of side are done (0 were before).\n")
@@ -228,7 +250,7 @@ def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
     run.send(signum, to_group=signum == signal.SIGINT)
     assert run.end() == 128 + signum
     assert time.perf_counter() - begin < LIMIT_SECONDS
-    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.resume side\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.resume side {SLOW[0]}\n")
     for number in range(2):
         summary = read_summary(tmp_path / "side" / str(number))
         assert summary["status"] == "interrupted"
@@ -244,12 +266,12 @@ def test_a_signal_while_a_job_side_by_side_is_being_built_loses_nothing(tmp_path
     assert not has_stepped(owners[1].parent)
     run.send(signal.SIGTERM)
     assert run.end() == 128 + signal.SIGTERM
-    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.resume side\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.resume side {SLOW[0]}\n")
     summaries = [read_summary(owner.parent) for owner in owners]
     assert [summary["status"] for summary in summaries] == ["interrupted"] * 2
     assert summaries[0]["steps"] >= 1
     assert summaries[1]["steps"] == 0
-    again = start("side", program=RESUME_SWEEP)
+    again = start("side", SLOW[0], program=RESUME_SWEEP)
     assert again.end() == 0, again.text
     assert again.output.endswith("All 2 jobs of side are done (0 were before).\n")
     for owner in owners:
@@ -273,10 +295,7 @@ def test_two_runs_in_one_folder(tmp_path: Path, start: Start, command: Command) 
 
 def test_a_sweep_that_still_runs_is_not_resumed(tmp_path: Path, start: Start) -> None:
     with locked(tmp_path / "sweep"):
-        (tmp_path / "sweep" / "multirun.yaml").write_text(
-            "hydra: {job: {config_name: config}, runtime: {cwd: /, config_sources: []}, "
-            "overrides: {task: [lr=0.1], hydra: []}}"
-        )
+        write_plan(tmp_path / "sweep", replace(make_plan(["lr=0.1"], 0), begun=Begun(["lr=0.1"], [], [], "/", {})))
         again = start(str(tmp_path / "sweep"), program=RESUME_SWEEP)
         assert again.end() == 1
     assert f"is in use by process {os.getpid()} on" in again.text

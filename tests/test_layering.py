@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 # A module may import from the layers before its own.
 LAYERS = [
-    {"ancestry", "errors", "predictions", "signals", "statistics", "streams", "tallies", "tta"},
+    {"ancestry", "errors", "orphans", "predictions", "signals", "statistics", "streams", "tallies", "tta"},
     {"limits"},
     {
         "models.resnet",
@@ -34,7 +34,7 @@ LAYERS = [
     {"config", "workspace"},
     {"stored", "tensorboard_tracker"},
     {"building", "keeper"},
-    {"experiment"},
+    {"continuing", "experiment", "planning"},
     {"resume", "results"},
     {"csv_files", "importance", "reading", "verdict"},
     {"accuracy_figure", "study_figures"},
@@ -42,7 +42,8 @@ LAYERS = [
     {"page"},
     {"report"},
     {"jobs"},
-    {"cli", "search"},
+    {"search", "sweeper"},
+    {"cli"},
     {"bench", "speedrun", "tune"},
 ]
 MAY_IMPORT_HYDRA = {
@@ -63,6 +64,9 @@ MAY_IMPORT_HYDRA = {
     "building",
     "keeper",
     "stored",
+    "continuing",
+    "planning",
+    "sweeper",
     "trust",
 }
 PACKAGE = ROOT / "cifar"

@@ -128,7 +128,9 @@ def test_the_command_reports_several_sweeps_together_and_says_what_is_wrong(tmp_
 
 
 def test_a_sweep_ends_with_its_report_also_after_a_job_failed(tmp_path: Path, command: Command) -> None:
-    result = command("-m", *QUIET, "lr=0.1,-1", "seed=range(0,2)", "data.val_size=20", "hydra.sweep.dir=sweep")
+    result = command(
+        "-m", *QUIET, "+model.dropout=0.1,-1", "seed=range(0,2)", "data.val_size=20", "hydra.sweep.dir=sweep"
+    )
     assert result.returncode == 1
     text = (tmp_path / "sweep" / "report.md").read_text()
     accuracies = [read_summary(tmp_path / "sweep" / str(number))["val_accuracy"] for number in range(2)]
@@ -136,7 +138,7 @@ def test_a_sweep_ends_with_its_report_also_after_a_job_failed(tmp_path: Path, co
     assert table(text)[1][:4] == ["1", "0.1", "2", f"{shown} %"]
     assert table(text)[2][:3] == ["2", "-1", "0"]
     assert table(text)[2][5] == "2 failed"
-    assert "lr=-1.0 is not possible" in text
+    assert "dropout probability has to be between 0 and 1" in text
     assert "data.val_size=20" in text
     assert "Report: sweep/report.md" in result.stdout
 

@@ -1,7 +1,6 @@
 """Exact resume: a run that was cut anywhere, any number of times, equals the one that never was, to the last bit."""
 
 import random
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from cifar.command_line import quote
 from cifar.config import config_hash, resolve
 from cifar.errors import DivergedError, UserError
 from cifar.experiment import run
-from cifar.resume import finished, place, restore, result_of, set_newer_aside, sweep_arguments, with_overrides
+from cifar.resume import finished, place, restore, result_of, set_newer_aside, with_overrides
 from cifar.run_folder import put_aside
 from cifar.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
@@ -430,51 +429,6 @@ def test_putting_aside_keeps_everything(cut_run: Path) -> None:
     assert {path.name for path in (cut_run / "replaced-1").iterdir()} == names
     assert {path.name for path in cut_run.iterdir()} == {"replaced-1"}
     assert put_aside(cut_run) == cut_run / "replaced-2"
-
-
-@pytest.mark.parametrize(
-    ("yaml", "message"), [(None, "is not a sweep's folder"), ("", "is not a sweep's folder"), ("hydra: [", "is not a")]
-)
-def test_what_is_no_sweep(tmp_path: Path, yaml: str | None, message: str) -> None:
-    if yaml is not None:
-        (tmp_path / "multirun.yaml").write_text(yaml)
-    with pytest.raises(UserError, match=message):
-        sweep_arguments(tmp_path, [])
-    with pytest.raises(UserError, match="there is no such folder"):
-        sweep_arguments(tmp_path / "absent", [])
-
-
-MULTIRUN = """
-hydra:
-  job: {config_name: config}
-  runtime: {cwd: /where/it/was, config_sources: [{path: /other, provider: command-line}]}
-  overrides:
-    task: ["lr=0.1,0.01", "resume=auto", "epochs=2", "tracker=none"]
-    hydra: ["hydra.mode=MULTIRUN", "hydra.sweep.dir=old", "hydra/launcher=joblib"]
-"""
-
-
-def test_the_arguments_that_continue_a_sweep(tmp_path: Path) -> None:
-    (tmp_path / "multirun.yaml").write_text(MULTIRUN)
-    expected = ["--config-dir", "/other", "-m", "lr=0.1,0.01", "epochs=2", "hydra.mode=MULTIRUN",
-                "hydra/launcher=joblib", "tracker=wandb", "resume=auto", f"hydra.sweep.dir='{tmp_path}'"]  # fmt: skip
-    assert sweep_arguments(tmp_path, ["tracker=wandb"]) == (expected, Path("/where/it/was"))
-    (tmp_path / "multirun.yaml").write_text(MULTIRUN[:40])  # cut while Hydra wrote it again
-    assert sweep_arguments(tmp_path, ["tracker=wandb"]) == (expected, Path("/where/it/was"))
-    for word in ("lr=1,2", "lr=0.5", "seed=3", "+foo.bar=3", "tracker=none,wandb", "hydration=3"):
-        with pytest.raises(UserError, match=re.escape(f"{word} would be another sweep, so start a new one")):
-            sweep_arguments(tmp_path, [word])
-    with pytest.raises(UserError, match="epochs=-3 is not possible: epochs takes a whole number"):
-        sweep_arguments(tmp_path, ["epochs=-3"])
-
-
-def test_interpolations_in_a_sweeps_overrides_stay_as_they_were_written(tmp_path: Path) -> None:
-    written = MULTIRUN.replace("epochs=2", "label_smoothing=${lr}")
-    written = written.replace("=old", '=old", "hydra.sweep.subdir=${seed}')
-    (tmp_path / "multirun.yaml").write_text("lr: 0.3\nseed: 1\n" + written)
-    arguments, _ = sweep_arguments(tmp_path, [])
-    assert "label_smoothing=${lr}" in arguments
-    assert "hydra.sweep.subdir=${seed}" in arguments
 
 
 def test_a_signal_while_the_diverged_state_is_evaluated_leaves_the_checkpoint_before(

@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from cifar.continuing import sweep_arguments
 from cifar.errors import UserError
 from cifar.ranges import examples, label, split_ranges, to_words
-from cifar.resume import sweep_arguments
 from cifar.run_folder import is_locked
 from cifar.search import make_judge, over, run_trial
 from cifar.study import Search, best_trial, claim, latest_trials, make_pruner, open_study, read_search, write_search
