@@ -9,7 +9,7 @@ from cifar.drawing import short_names
 from cifar.results import Point, Results, Value, show
 
 MAX_FIGURE_KEYS = 8  # with curves, a heat map and a search's two figures that is a dozen
-MAX_SHOWN_KEYS = 20  # in the page's table and in names
+MAX_SHOWN_KEYS = 12  # in tables, sentences and names
 MAX_VALUE, MAX_NAME = 32, 64  # characters of a value in a name, and of the name
 NUM_GROUPS = 4  # of a key with many numbers
 
@@ -26,6 +26,17 @@ def shown_keys(results: Results) -> list[str]:
         return results.keys
     chosen = {*by_importance(results, results.keys)[:MAX_SHOWN_KEYS]}
     return [key for key in results.keys if key in chosen]
+
+
+def keys_left_out(results: Results) -> list[str]:
+    """Return in words which keys no table shows, and by what the others were chosen."""
+    num_hidden = len(results.keys) - len(shown_keys(results))
+    if not num_hidden:
+        return []
+    return [
+        f"{num_hidden} of the {len(results.keys)} swept keys are not shown: those between whose values the least of "
+        "the score's variance lies."
+    ]
 
 
 def left_out(results: Results) -> list[str]:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from cifar.drawing import COLOURS, GREY, INK, LINE, PAPER, Figure
 from cifar.figures import CURVE_NAMES, is_recorded, mean_curve
-from cifar.importance import left_out, point_names, shown_keys
+from cifar.importance import keys_left_out, left_out, point_names, shown_keys
 from cifar.results import Point, Results, Run, show
 from cifar.run_folder import finite, write_atomically
 from cifar.wording import Column, percent
@@ -76,12 +76,11 @@ def write_page(
     curves, scripts = curve_data(results), page_scripts()
     pictures = [(inline_svg(path.with_name(f"{figure.stem}.svg")), figure.title)
                 for figure in figures if figure.stem != "curves"]  # fmt: skip
-    shown = visible(columns, results)
     facts = {
         "title": "Report on " + ", ".join("/".join(folder.absolute().parts[-2:]) for folder in results.folders),
         "warnings": results.warnings,
         "verdict": verdict,
-        "columns": [(column.title, is_number(column)) for column in shown],
+        "columns": [(column.title, is_number(column)) for column in columns],
         "note": note,
         "unfinished": [run_row(run, path.parent) for run in unfinished(results)],
         "max_unfinished": MAX_UNFINISHED,
@@ -95,24 +94,15 @@ def write_page(
         "policy": policy(scripts),
     }
     frame = template.render(facts, rows=[], left_out=[])
-    rows = fitting([point_row(results, place, shown, path.parent) for place in range(len(results.points))],
+    rows = fitting([point_row(results, place, columns, path.parent) for place in range(len(results.points))],
                    MAX_BYTES - len(frame.encode(errors="replace")))  # fmt: skip
-    text = template.render(facts, rows=rows, left_out=omissions(results, columns, shown, len(rows)))
+    text = template.render(facts, rows=rows, left_out=omissions(results, len(rows)))
     write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
 
 
-def visible(columns: list[Column], results: Results) -> list[Column]:
-    """Return the table's columns without the swept keys that matter little, if there are too many."""
-    hidden = {*results.keys} - {*shown_keys(results)}
-    return [column for column in columns if column.title not in hidden]
-
-
-def omissions(results: Results, columns: list[Column], shown: list[Column], num_rows: int) -> list[str]:
+def omissions(results: Results, num_rows: int) -> list[str]:
     """Return in words what the page leaves out."""
-    texts = []
-    if len(shown) < len(columns):
-        texts.append(f"{len(columns) - len(shown)} of the {len(results.keys)} swept keys have no column: those between "
-                     "whose values the least of the score's variance lies.")  # fmt: skip
+    texts = keys_left_out(results)
     if num_rows < len(results.points):
         texts.append(f"The best {num_rows} of {len(results.points)} points are shown.")
     if texts:
@@ -131,7 +121,7 @@ def fitting(rows: list[Row], num_bytes: int) -> list[Row]:
 
 def unfinished(results: Results) -> list[Run]:
     """Return the runs that were not completed: what went wrong first, what is still to come last."""
-    runs = [run for run in results.runs if run.status != "completed"]
+    runs = [run for run in results.runs if run.status in TROUBLES]
     return sorted(runs, key=lambda run: TROUBLES.index(run.status))
 
 
@@ -156,7 +146,7 @@ def run_row(run: Run, folder: Path) -> dict[str, str]:
         if run.status == "pending"
         else quote(f"./{place}/" if ":" in place else f"{place}/", errors="replace"),
         "seed": "" if run.seed is None else str(run.seed),
-        "status": run.status,
+        "status": run.status_text,
         "error": run.error,
         "accuracies": accuracies if run.is_counted else "",
         "command": run.command,

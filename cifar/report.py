@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from cifar import signals
 from cifar.csv_files import points_csv, runs_csv
 from cifar.errors import UserError
-from cifar.importance import left_out
+from cifar.markdown import markdown
 from cifar.reading import read_results
-from cifar.results import Point, Results, Run, Value, show
+from cifar.results import Results
 from cifar.run_folder import write_atomically
-from cifar.sweep import time_text
-from cifar.verdict import note, verdict
-from cifar.wording import NOTHING, Column, number, percent_with_interval
+from cifar.table import columns, note
+from cifar.verdict import verdict
+from cifar.wording import printable
 
 if TYPE_CHECKING:
     from cifar.drawing import Figure
@@ -42,14 +42,14 @@ def report(folders: Sequence[Path], output: Path) -> Results:
 
     results = read_results(folders)
     sentences = verdict(results)
-    print(console(results, sentences))
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "report.csv", points_csv(results))
     write_text(output / "runs.csv", runs_csv(results, output))
     figures = draw_figures(results, output) + study_figures(results, output)
     images = [(figure.title, f"{figure.stem}.png") for figure in figures]
-    write_text(output / "report.md", markdown(results, sentences, images))
+    write_text(output / "report.md", markdown(results, columns(results), sentences, images))
     write_page(results, columns(results), figures, sentences, note(results), output / "report.html")
+    print(console(results, sentences))
     print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
     return results
 
@@ -69,98 +69,7 @@ def study_figures(results: Results, output: Path) -> list["Figure"]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically."""
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def columns(results: Results) -> list[Column]:
-    """Return the table's columns, a row per point, in order of importance."""
-    points = results.points
-    ranks, counts = [*range(1, len(points) + 1)], [len(point.seeds) for point in points]
-    table = [
-        Column("rank", [*map(str, ranks)], ranks),
-        *[Column(key, [show(value) for value in values], values) for key, values in swept(results)],
-        Column("seeds", [*map(str, counts)], counts),
-    ]
-    for name, title in results.accuracies.items():
-        texts = [percent_with_interval(point.interval(name)) for point in points]
-        table.append(Column(title, texts, [point.mean(name) for point in points]))
-    statuses = [point.status_text for point in points]
-    losses, speeds = ([point.mean(name) for point in points] for name in ("train_loss", "images_per_second"))
-    times = [wall_seconds(point) for point in points]
-    return [
-        *table,
-        Column("status", statuses, statuses),
-        Column("train loss", [*map(number, losses)], losses),
-        Column("time", [NOTHING if time is None else time_text(time) for time in times], times),
-        Column("images/s", [*map(number, speeds)], speeds),
-    ]
-
-
-def swept(results: Results) -> list[tuple[str, list[Value]]]:
-    """Return the swept keys, each with its value at every point."""
-    return [(key, [point.values[key] for point in results.points]) for key in results.keys]
-
-
-def wall_seconds(point: Point) -> float | None:
-    """Return the mean seconds of a run, training and evaluation; None if no run counts."""
-    parts = [value for name in ("train_seconds", "eval_seconds") if (value := point.mean(name)) is not None]
-    return sum(parts) if parts else None
-
-
-def markdown(results: Results, sentences: list[str], figures: list[tuple[str, str]]) -> str:
-    """Return report.md; `figures` are titles and file names."""
-    table = columns(results)
-    rows = zip(*[column.texts for column in table], strict=True)
-    lines = [
-        f"# Report on {', '.join(shown(folder) for folder in results.folders)}",
-        "",
-        *[f"> **Warning:** {text}\n" for text in results.warnings],
-        *[f"{text}\n" for text in sentences],
-        markdown_row([column.title for column in table]),
-        markdown_row(["---"] * len(table)),
-        *[markdown_row(row) for row in rows],
-        "",
-        note(results),
-        "",
-    ]
-    if results.constants:
-        lines += [f"The same everywhere: {constants(results)}", ""]
-    if failed := [run for run in results.runs if run.status == "failed"]:
-        lines += [
-            "## Failed runs",
-            "",
-            *[f"- `{run.folder.name}` {label(run)}: {escape(run.error)}" for run in failed],
-            "",
-        ]
-    lines += [f"{text}\n" for text in left_out(results)]
-    for title, name in figures:
-        lines += [f"## {title}", "", f"![{title}]({name})", ""]
-    return "\n".join(lines)
-
-
-def markdown_row(cells: Sequence[str]) -> str:
-    """Return one row of a table."""
-    return f"| {' | '.join(map(escape, cells))} |"
-
-
-def escape(text: str) -> str:
-    """Return the text without what Markdown would take for a table's end or for HTML."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-def shown(folder: Path) -> str:
-    """Return a folder's last two names, such as "2026-11-23/06-11-37"."""
-    return "/".join(folder.absolute().parts[-2:])
-
-
-def label(run: Run) -> str:
-    """Return what the run is, such as "lr=0.01 seed=3"."""
-    return " ".join(f"{key}={show(value)}" for key, value in {**run.values, "seed": run.seed}.items())
-
-
-def constants(results: Results) -> str:
-    """Return the values of the command line that all runs share."""
-    return ", ".join(f"{key}={show(value)}" for key, value in results.constants.items())
+    write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
 
 
 def console(results: Results, sentences: list[str]) -> str:
@@ -175,7 +84,7 @@ def console(results: Results, sentences: list[str]) -> str:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if num_rows < len(results.points):
         lines.append(f"… and {len(results.points) - num_rows} more in report.md")
-    return "\n".join([*[f"Warning: {text}" for text in results.warnings], *lines, *sentences])
+    return "\n".join(map(printable, [*[f"Warning: {text}" for text in results.warnings], *lines, *sentences]))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ A point of a sweep is a configuration without its seed; its runs are that config
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,7 @@ class Run:
     number: int | None = None
     seed: int | None = None
     overrides: list[str] = field(default_factory=list)
-    choices: dict[str, str] = field(default_factory=dict)
+    choices: dict[str, Value] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)  # leaves by their keys with dots
     summary: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -46,9 +47,25 @@ class Run:
         return self.status in COUNTED
 
     @property
+    def num_skipped(self) -> int:
+        """How many steps were skipped because the loss or the gradient was not finite."""
+        return self.summary.get("skipped_steps") or 0
+
+    @property
+    def skipped_text(self) -> str:
+        """How many of its steps were skipped, such as "11 of 12 steps skipped"; nothing if none was."""
+        return skipped_text(self.num_skipped, self.summary.get("steps"))
+
+    @property
+    def status_text(self) -> str:
+        """How it ended, such as "completed, 11 of 12 steps skipped"."""
+        return ", ".join(filter(None, (self.status, self.skipped_text)))
+
+    @property
     def error(self) -> str:
         """The first line of what ended it, or nothing."""
-        return str(self.summary.get("error") or "").partition("\n")[0]
+        lines = self.summary.get("error", "").splitlines()
+        return lines[0] if lines else ""
 
     @property
     def command(self) -> str:
@@ -73,7 +90,12 @@ class Point:
     @property
     def label(self) -> str:
         """What makes the point differ from the others, such as "lr=0.01"."""
-        return " ".join(f"{key}={show(value)}" for key, value in self.values.items()) or "all runs"
+        return self.named([*self.values])
+
+    def named(self, keys: Sequence[str]) -> str:
+        """Return the point's values of some swept keys, such as "lr=0.01 …" where there are more."""
+        words = [f"{key}={show(self.values[key])}" for key in keys]
+        return " ".join([*words, *(["…"] if len(keys) < len(self.values) else [])]) or "all runs"
 
     @property
     def seeds(self) -> list[int]:
@@ -103,8 +125,16 @@ class Point:
 
     @property
     def status_text(self) -> str:
-        """How its runs ended, such as "2 completed, 1 diverged"."""
-        return ", ".join(f"{self.count(status)} {status}" for status in STATUSES if self.count(status))
+        """How its runs ended, such as "2 completed, 1 diverged, 3 of 36 steps skipped"."""
+        counts = [f"{self.count(status)} {status}" for status in STATUSES if self.count(status)]
+        steps = [run.summary["steps"] for run in self.runs if run.is_counted and "steps" in run.summary]
+        skipped = skipped_text(self.num_skipped, sum(steps) or None)
+        return ", ".join([*counts, *filter(None, (skipped,))])
+
+    @property
+    def num_skipped(self) -> int:
+        """How many steps its counted runs skipped."""
+        return sum(run.num_skipped for run in self.runs if run.is_counted)
 
 
 @dataclass
@@ -147,6 +177,12 @@ class Results:
             if len(values := {point.values[key] for point in self.points}) > 1
             and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         ]
+
+
+def skipped_text(num_skipped: int, num_steps: int | None) -> str:
+    """Return in words how many steps were skipped; nothing if none was."""
+    of_all = "" if num_steps is None else f" of {num_steps}"
+    return f"{num_skipped}{of_all} steps skipped" if num_skipped else ""
 
 
 def show(value: Value) -> str:

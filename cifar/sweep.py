@@ -115,7 +115,7 @@ def read_plan(folder: Path) -> Plan | None:
         begun = content.get("begun")
         plan = Plan(**content | {"begun": begun and Begun(**begun)})
         return plan if len(plan.jobs) == len(plan.numbers) else None
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 from cifar.statistics import MIN_SEEDS, Interval
 
@@ -41,3 +42,8 @@ def number(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, without characters that steer a terminal or turn the direction of what follows."""
+    return "".join(" " if category(character)[0] in "CZ" else character for character in text)

@@ -65,9 +65,17 @@ def test_of_many_keys_a_dozen_figures_at_most_are_drawn_and_it_is_said(tmp_path:
     assert sentence in (tmp_path / "report.md").read_text()
     assert sentence in page.replace("&#39;", "'")
     headings = re.findall(r"<th[^>]*><button[^>]*>(key\d+)<", page)
-    assert len(headings) == 20
+    assert len(headings) == 12
     assert {"key20", "key5"} <= {*headings}
-    assert "10 of the 30 swept keys have no column" in page
+    assert "18 of the 30 swept keys are not shown" in page
+    text = (tmp_path / "report.md").read_text()
+    assert "18 of the 30 swept keys are not shown" in text
+    (heading,) = [line for line in text.splitlines() if line.startswith("| rank |")]
+    assert re.findall(r"key\d+", heading) == headings
+    (sentence,) = [line for line in text.splitlines() if line.startswith("Best by")]
+    assert re.findall(r"key\d+", sentence) == headings
+    columns = (tmp_path / "report.csv").read_text().partition("\n")[0].split(",")
+    assert len([column for column in columns if column.startswith("key")]) == NUM_KEYS
 
 
 def test_of_few_keys_all_are_shown_in_their_order(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_what_was_constant_stands_once_above_and_errors_cant_break_the_table(tmp
     report([tmp_path], tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert text.count("torch=2.15.0") == 1
-    assert "- `2` lr=0.5 seed=0: a \\| b" in text
+    assert "- **2** lr=0.5 seed=0: a \\| b" in text
     assert "<script>" not in text
     assert len({len(row) for row in table(text)}) == 1
 

@@ -1,5 +1,7 @@
 """Runs read back from their folders: which count, what tells them apart, and what a damaged file costs."""
 
+import cProfile
+import csv
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -7,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from cifar.csv_files import points_csv, runs_csv
 from cifar.errors import UserError
-from cifar.reading import MAX_CURVE_POINTS, read_curves, read_results, thin
+from cifar.reading import read_results
+from cifar.records import MAX_CURVE_POINTS, read_curves, thin
 from cifar.results import Results, show
 from cifar.run_folder import locked
+from cifar.sweep import make_plan, write_plan
+from cifar.table import columns
+from cifar.verdict import verdict
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
 
@@ -162,3 +169,97 @@ def test_values_are_shown_as_on_the_command_line() -> None:
     assert [show(value) for value in (True, None, 0.001, 1e-05, 3, "sgd", 1e36)] == [
         "true", "null", "0.001", "1e-05", "3", "sgd", "1e+36",
     ]  # fmt: skip
+
+
+def test_skipped_steps_show_in_status_warnings_and_files(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", 0.1, 0, 0, val_accuracy=0.1, steps=12, skipped_steps=11)
+    write_run(tmp_path / "1", 0.1, 1, 1, val_accuracy=0.2, steps=12)
+    write_run(tmp_path / "2", 0.2, 0, 2, val_accuracy=0.3, steps=12, skipped_steps=0)
+    results = read_results([tmp_path])
+    assert [point.status_text for point in results.points] == ["1 completed", "2 completed, 11 of 24 steps skipped"]
+    assert [run.status_text for run in results.points[1].runs] == ["completed, 11 of 12 steps skipped", "completed"]
+    assert results.warnings == [
+        f"1 of 3 runs skipped steps whose loss or gradient was not finite: {tmp_path}/0 (11 of 12 steps skipped)."
+    ]
+    (first, second) = csv.DictReader(points_csv(results).splitlines())
+    assert (first["skipped_steps"], second["skipped_steps"]) == ("0", "11")
+    assert [row["skipped_steps"] for row in csv.DictReader(runs_csv(results, tmp_path).splitlines())] == ["0", "11", ""]
+
+
+def test_runs_of_one_configuration_with_other_results_are_both_kept_and_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.1, 0, val_accuracy=0.5, test_loss=1.0)
+    write_run(tmp_path / "b", 0.1, 0, val_accuracy=0.5, test_loss=1.5)
+    write_run(tmp_path / "c", 0.1, 0, val_accuracy=0.5, test_loss=1.5)
+    write_run(tmp_path / "d", 0.1, 0, val_accuracy=0.6, test_loss=1.0, status="diverged")
+    results = read_results([tmp_path])
+    (point,) = results.points
+    assert [run.folder.name for run in point.runs] == ["a", "b", "d"]
+    assert point.seeds == [0]
+    assert point.over_seeds("val_accuracy") == {0: pytest.approx(1.6 / 3)}
+    start = f"{tmp_path}/a and {tmp_path}/{{}} have the same configuration and seed, but other results: "
+    end = ". Something that is not in the configuration differed. Their mean counts as one seed."
+    assert results.warnings[:3] == [
+        start.format("b") + "test_loss 1 and 1.5" + end,
+        f"{tmp_path}/c has the configuration and seed of {tmp_path}/b and is not counted again.",
+        start.format("d") + "status completed and diverged, val_accuracy 0.5 and 0.6" + end,
+    ]
+
+
+def test_a_choice_whose_target_was_given_is_shown_as_what_ran(tmp_path: Path) -> None:
+    cases = {
+        "resnet50": ["model=resnet50"],
+        "mymodel.SmallCNN": ["model=resnet50", "model._target_=mymodel.SmallCNN"],
+        "mymodel.Other": ["++model._target_=mymodel.Other"],
+    }
+    for number, (target, words) in enumerate(cases.items()):
+        config = {"lr": 0.1, "seed": 0, "model": {"_target_": target}}
+        write_run(tmp_path / str(number), 0.1, 0, number, config=config, config_hash=target, point=target,
+                  overrides=words, choices={"model": "resnet50"}, val_accuracy=0.1 + 0.1 * number)  # fmt: skip
+    results = read_results([tmp_path])
+    assert [point.values["model"] for point in results.points] == ["mymodel.Other", "mymodel.SmallCNN", "resnet50"]
+    assert [point.values["model._target_"] for point in results.points] == [*cases][::-1]
+
+
+def test_swept_targets_to_come_have_their_names(tmp_path: Path) -> None:
+    write_plan(tmp_path, make_plan(["model=resnet50", "model._target_=a.A,b.B"], 0))
+    write_run(tmp_path / "0", 0.1, 0, 0, config={"model": {"_target_": "a.A"}, "seed": 0}, point="a",
+              overrides=["model=resnet50", "model._target_=a.A"], val_accuracy=0.5)  # fmt: skip
+    results = read_results([tmp_path])
+    assert labels(results) == ["model=a.A model._target_=a.A", "model=b.B model._target_=b.B"]
+
+
+@pytest.mark.parametrize(
+    "word", ["lr=0.1,0.2,0.4", "lr=choice(0.1,0.2,0.4)", "lr=shuffle(0.1,0.2,0.4)", "lr=tag(a,choice(0.1,0.2,0.4))"]
+)
+def test_keys_are_swept_however_they_were_asked_for(tmp_path: Path, word: str) -> None:
+    plan = make_plan([word, "seed=range(0,2)"], 0)
+    write_plan(tmp_path, plan)
+    for number, job in enumerate(plan.jobs[:2]):
+        lr, seed = (float(override.partition("=")[2]) for override in job)
+        write_run(tmp_path / str(number), lr, int(seed), number, val_accuracy=lr)
+    results = read_results([tmp_path])
+    assert results.keys == ["lr"]
+    assert sorted(point.values["lr"] for point in results.points if point.values["lr"]) == [0.1, 0.2, 0.4]
+    assert sum(point.count("pending") for point in results.points) == 4
+
+
+def count_calls(folder: Path) -> int:
+    """Return how many functions are called to read the folder and make the table."""
+    profile = cProfile.Profile()
+    profile.enable()
+    results = read_results([folder])
+    columns(results)
+    verdict(results)
+    profile.disable()
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+def test_twice_the_jobs_take_twice_the_work(tmp_path: Path) -> None:
+    calls = []
+    for num_rates in (100, 200, 400):
+        folder = tmp_path / str(num_rates)
+        write_sweep(folder, {0.001 * number: [0.5, 0.6] if number < 20 else [] for number in range(1, num_rates + 1)})
+        for number in range(5):  # their numbers have to be found out
+            (folder / str(number) / "summary.json").write_text("")
+        calls.append(count_calls(folder))
+    assert calls[2] - calls[1] < 2.1 * (calls[1] - calls[0])

@@ -60,7 +60,7 @@ def test_a_loser_over_the_common_seeds_never_wins(tmp_path: Path) -> None:
 def test_the_rankings_difference_is_named_where_it_is_another(tmp_path: Path) -> None:
     text = sentences(tmp_path, {0.1: {0: 0.6, 1: 0.61, 2: 0.62, 3: 0.9}, 0.2: {0: 0.5, 1: 0.51, 2: 0.521}})[1]
     assert text.startswith("It beats the next, lr=0.2: a difference of 9.97 points over 3 common seeds, p = ")
-    assert text.endswith("paired t test. The ranking's means differ by 17.22.")
+    assert text.endswith("paired t test. The ranking's means differ by 17.22 points.")
 
 
 def test_seeds_in_common_are_not_needed(tmp_path: Path) -> None:
