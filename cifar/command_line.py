@@ -3,11 +3,13 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from cifar.trust import targets_in_words
 
@@ -35,8 +37,39 @@ def config_flags() -> list[str]:
 
 def named_code(words: Iterable[str]) -> list[str]:
     """Return the words among a command's overrides that name code to call, the last one for each key."""
-    last = {word.partition("=")[0].lstrip("+"): word for word in words if [*targets_in_words([word])]}
+    last = {key_of(word): word for word in words if [*targets_in_words([word])]}
     return [*last.values()]
+
+
+def named_choices(choices: Mapping[str, str], words: Iterable[str]) -> dict[str, str]:
+    """Return the groups' choices; a group whose `_target_` is among the words has the name of what that calls."""
+    named = dict(choices)
+    for key, target in targets_in_words(words):
+        if (group := key.partition(".")[0]) in named and isinstance(target, str):
+            named[group] = target.rpartition(".")[2]
+    return named
+
+
+def continued(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return how a command would describe a run that goes on, as `stored`, with what is `given` beside resume=PATH."""
+    new = {key_of(word): word for word in given["overrides"]}
+    kept = [
+        word
+        for word in map(str, stored.get("overrides") or [])
+        if not any(key_of(word) == key or key_of(word).startswith(f"{key}.") for key in new)
+    ]
+    choices = {group: choice for group, choice in given["choices"].items() if group in new}
+    return {
+        **stored,
+        "overrides": [*kept, *new.values()],
+        "flags": given["flags"] or stored.get("flags") or [],
+        "choices": {**(stored.get("choices") or {}), **choices},
+    }
+
+
+def key_of(override: str) -> str:
+    """Return the key of an override such as "lr=0.1" or "+hydra/launcher=joblib"."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def run_command(words: Iterable[str], flags: Sequence[str] = ()) -> str:
@@ -52,21 +85,14 @@ def resume_command(path: Path) -> str:
 
 def path_value(path: str) -> str:
     """Return the path as it can stand behind resume=, quoted for Hydra only where that reads it otherwise."""
-    return path if re.fullmatch(r"[\w/.-]*[a-zA-Z/][\w/.-]*", path) else quote(path)
+    try:
+        (override,) = OverridesParser.create().parse_overrides([f"resume={path}"])
+    except HydraException:
+        return quote(path)
+    return path if "$" not in path and override.value() == path else quote(path)
 
 
 def quote(text: str) -> str:
     """Return the text as a value for Hydra's command line, whatever characters it has."""
     text = re.sub(r"(\\+)(?='|$)", r"\1\1", text)  # only there does a backslash need another one
     return "'" + text.replace("'", "\\'").replace("${", "\\${") + "'"
-
-
-def value_text(value: Any) -> str:
-    """Return a plain value as Hydra's command line reads it."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(value_text, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{quote(str(key))}:{value_text(item)}" for key, item in value.items()) + "}"
-    return quote(value) if isinstance(value, str) else repr(value)

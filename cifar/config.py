@@ -23,6 +23,7 @@ from cifar.formats import without_defaults
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 VIEWS = ("none", "mirror", "mirror_translate")
 REACTIONS = ("stop", "skip")
+AUTO = "auto"  # the value of resume that asks for whatever the folder holds
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # What cannot change a run's numbers does not enter its hash.

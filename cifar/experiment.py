@@ -14,7 +14,8 @@ from torch import nn
 from cifar import signals
 from cifar.ancestry import content_hash
 from cifar.building import Loaders, Parts, build_loaders, build_parts, create
-from cifar.config import check, config_hash, flatten, point_hash, resolve
+from cifar.command_line import continued
+from cifar.config import AUTO, check, config_hash, flatten, point_hash, resolve
 from cifar.data.loader import Loader
 from cifar.errors import DivergedError, UserError, describe_end
 from cifar.formats import FORMAT_VERSION
@@ -48,7 +49,7 @@ def run(
     """
     identity: dict[str, Any] = {"name": name, "group": group, "origin": origin or {}}
     if checkpoint is not None:
-        identity = {key: checkpoint["run"][key] for key in (*identity, "id")}
+        identity = identity_of(cfg, checkpoint["run"], origin)
     kept_bytes = 0 if checkpoint is None else int(checkpoint["metrics"]["size"])
     is_resumed = checkpoint is not None
     info = RunInfo(config=resolve(cfg), is_resumed=is_resumed, folder=folder, kept_bytes=kept_bytes, **identity)
@@ -74,6 +75,15 @@ def run(
                 log.warning(f"{folder / 'summary.json'} can't be written: {trouble.strerror}.")
         raise
     return score(summary)
+
+
+def identity_of(cfg: DictConfig, stored: dict[str, Any], origin: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what a run that goes on is for the dashboard, and how a command would describe it now."""
+    if origin is None:
+        origin = stored["origin"]
+    elif cfg.resume != AUTO:  # else all of the run was typed again
+        origin = continued(stored["origin"], origin)
+    return {"name": stored["name"], "group": stored["group"], "id": stored["id"], "origin": origin}
 
 
 def train_and_test(

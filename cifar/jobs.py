@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cifar import signals, streams
-from cifar.command_line import resume_command
+from cifar.command_line import config_flags, named_choices, resume_command
 from cifar.config import check, config_hash, resolve
 from cifar.errors import DivergedError, Passing, StoppedError, UserError, continued_by, describe_end
 from cifar.orphans import ended_with_parent
@@ -96,7 +96,7 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
     hydra = HydraConfig.get()
     is_new = not holds_run(folder)
     if cfg.resume is None and not is_sweep:
-        refuse_used_folder(folder)
+        refuse_used_folder(folder, resume_command(folder))
     if is_new and cfg.resume in (None, AUTO):  # beside resume=PATH the stored one counts
         save_hydra_files(cfg, folder)
     try:
@@ -137,7 +137,8 @@ def origin(is_sweep: bool) -> dict[str, Any]:
     return {
         "job": hydra.job.num if is_sweep else None,
         "overrides": [word for word in words if not re.match(r"\+{0,2}resume=", str(word))],
-        "choices": choices,
+        "flags": config_flags(),
+        "choices": named_choices(choices, words),
     }
 
 

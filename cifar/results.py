@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from cifar.command_line import run_command
 from cifar.statistics import Interval, interval
 from cifar.sweep import OVER
 
@@ -70,9 +71,8 @@ class Run:
     @property
     def command(self) -> str:
         """The command that makes it again, for a shell."""
-        import shlex
-
-        return shlex.join(["python", "run.py", *self.overrides])
+        flags = self.summary.get("flags")
+        return run_command(self.overrides, [*map(str, flags)] if isinstance(flags, list) else [])
 
     def figure(self, key: str) -> float | None:
         """Return a number of its summary, None if there is none."""

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar.ancestry import content_hash
 from cifar.command_line import quote
+from cifar.config import AUTO as AUTO
 from cifar.config import Config, number_changes, resolve
 from cifar.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, RUN_PY, refuse_untrusted, sweep_arguments
 from cifar.errors import DivergedError, UserError
@@ -32,7 +33,6 @@ from cifar.trust import as_data, own_targets, refuse_foreign
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
 MAY_CHANGE = "epochs, log_every, tracker, checkpoint, data.root, on_nonfinite"
 
 

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import secrets
-import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,14 +70,10 @@ def holds_run(folder: Path) -> bool:
     return has_state or ((folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size > 0)
 
 
-def refuse_used_folder(folder: Path) -> None:
-    """Raise `UserError` if the folder holds a run, which another one would overwrite."""
+def refuse_used_folder(folder: Path, way_on: str) -> None:
+    """Raise `UserError` if the folder holds a run, which another one would overwrite; `way_on` continues it."""
     if holds_run(folder):
-        path = shlex.quote(os.path.relpath(folder))
-        raise UserError(
-            f"{folder} already holds a run. Continue it with python run.py resume={path}, "
-            "or take another hydra.run.dir."
-        )
+        raise UserError(f"{folder} already holds a run. Continue it with {way_on}, or take another hydra.run.dir.")
 
 
 def put_aside(folder: Path) -> Path:

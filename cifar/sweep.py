@@ -17,6 +17,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from cifar.command_line import key_of as key_of
 from cifar.run_folder import read_summary, to_json, write_json
 
 PLAN = "sweep.json"
@@ -64,11 +65,6 @@ class Plan:
     def swept_words(self, job: list[str]) -> tuple[str, ...]:
         """Return those of the job's overrides that others may have differently."""
         return tuple(word for word in job if key_of(word) in self.swept)
-
-
-def key_of(override: str) -> str:
-    """Return the key of an override such as "lr=0.1" or "+hydra/launcher=joblib"."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def progress(total: int, statuses: Sequence[str], seconds: float, num_before: int, noun: str = "jobs") -> str:

@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from cifar import signals
-from cifar.command_line import quote
+from cifar.command_line import quote, resume_command
 from cifar.config import config_hash, resolve
 from cifar.continuing import again, begun_by, is_auto, typed_again
 from cifar.errors import StoppedError, UserError, continued_by
@@ -112,7 +112,7 @@ class PlannedSweeper(Sweeper):
         drawn = replace(drawn, begun=begun)
         if not is_resumed:
             for number in drawn.numbers:
-                refuse_used_folder(folder / str(number))
+                refuse_used_folder(folder / str(number), resume_command(folder / str(number)))
         stored = read_plan(folder)
         if self.same_base and stored and (changes := base_changes(stored, drawn)):
             raise UserError(
