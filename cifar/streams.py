@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -48,7 +49,11 @@ def secure() -> None:
         stream = getattr(sys, name)
         if number and is_plain(stream) and stream.fileno() == number:
             stream.flush()
-            setattr(sys, name, tolerant(stream, number))
+            replacement = tolerant(stream, number)
+            setattr(sys, name, replacement)
+            for handler in logging.getLogger().handlers:  # what is shown on the console is told by its stream
+                if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+                    handler.setStream(replacement)
 
 
 def is_plain(stream: object) -> bool:

@@ -122,7 +122,8 @@ class PlannedSweeper(Sweeper):
             )
         plan = take_up(drawn, stored, folder, lambda job: config_hash(resolve(self.compose(job))))
         keys = f" over {', '.join(plan.swept)}" if plan.swept else ""
-        log.info(f"{len(plan.jobs):,} jobs{keys} in {os.path.relpath(folder)}")
+        noun = "job" if len(plan.jobs) == 1 else "jobs"
+        log.info(f"{len(plan.jobs):,} {noun}{keys} in {os.path.relpath(folder)}")
         check_jobs(plan, folder, self.compose)
         return plan
 

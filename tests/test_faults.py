@@ -230,6 +230,8 @@ def test_a_sweep_side_by_side_that_lost_a_worker_goes_on(tmp_path: Path, start: 
     again.wait_for(r"Resumed at step \d+ of 48")
     assert again.end() == 0, again.text
     assert again.output.endswith("All 3 jobs of side are done (0 were before).\n")
+    assert re.search(r"^Job 2 \(seed=2\): ", again.output, re.MULTILINE)
+    assert not re.search(r"^Epoch", again.output, re.MULTILINE)
     for number in range(3):
         assert_no_step_is_missing_or_doubled(tmp_path / "side" / str(number), 48)
 

@@ -139,6 +139,7 @@ def test_workers_end_with_the_process_that_started_them_and_a_resumed_sweep_wait
         run.wait_for(rf"Job {number}: Epoch \[1/30\], Step \[2/8\]")
         run.seen = 0
     assert "Joblib.Parallel" not in run.text
+    assert not re.search(r"^Epoch", run.text, re.MULTILINE)  # every line once, with its job
     run.send(signal.SIGKILL)
     again = start("side", SLOW[0], "log_every=8", program=RESUME)
     deadline = time.monotonic() + 30
