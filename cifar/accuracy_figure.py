@@ -11,12 +11,12 @@ from cifar.drawing import (
     add_legend,
     new_canvas,
     others_entry,
-    shorten,
 )
 from cifar.importance import point_names, shown_keys
 from cifar.results import Point, Results, Value
 from cifar.statistics import Interval
 from cifar.ticks import set_accuracy_axis, set_number_axis
+from cifar.wording import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

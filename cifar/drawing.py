@@ -1,4 +1,4 @@
-"""What all figures of a report share: colours, a canvas, short labels, the legend, and how they get to the disk.
+"""What all figures of a report share: colours, a canvas, the legend, and how they get to the disk.
 
 `render` is the only way to a file: it draws without the user's matplotlibrc and without mathematics in texts, because
 texts come from runs ("$" is no formula), and a figure that fails costs a warning.
@@ -24,7 +24,6 @@ INK, LINE, PAPER = "#1D2126", "#E1E4E8", "#FFFFFF"
 # Okabe & Ito's colours, which the colour-blind tell apart (2008, jfly.uni-koeln.de/color)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", INK)
 GREY, DARK_GREY = "#B8B8B8", "#808080"  # both can be seen on white and on black
-MAX_LABEL = 40  # characters
 MAX_VECTORS = 150  # marks in a picture: beyond, an SVG holds them as pixels, which is smaller
 CHARACTER = 6.4  # points, about the width of one at `FONT_SIZE`
 FONT_SIZE = 10
@@ -113,37 +112,6 @@ def others_entry(axes: "Axes", num_others: int) -> list[tuple[Any, str]]:
 def width_of(labels: Sequence[str]) -> float:
     """Return about how many inches the longest of the labels takes."""
     return CHARACTER / 72 * max(map(len, labels), default=0)
-
-
-def shorten(text: str, limit: int = MAX_LABEL) -> str:
-    """Return the text in one line that can be printed, cut in the middle if it is too long."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    head, tail = limit - 1 - (limit - 1) // 2, (limit - 1) // 2
-    return text if len(text) <= limit else f"{text[:head]}…{text[-tail:]}"
-
-
-def short_names(texts: Sequence[str], limit: int = MAX_LABEL) -> list[str]:
-    """Return the texts shortened so that they still differ: what they share is cut first, as of long paths."""
-    if all(len(text) <= limit for text in texts) or len({*texts}) < 2:
-        return [shorten(text, limit) for text in texts]
-    head = shared_length(texts)
-    tail = shared_length([text[head:][::-1] for text in texts])
-    # Of what is shared a little stays, because it says what it is: a path's separator, else a few letters.
-    slash = texts[0].rfind("/", 0, head)
-    start = slash if slash >= 0 else max(head - 3, 0)
-    end = texts[0].find("/", len(texts[0]) - tail)
-    rest = max(tail - 3, 0) if end < 0 else len(texts[0]) - end - 1
-    cut = [f"{'…' * (start > 0)}{text[start : len(text) - rest]}{'…' * (rest > 0)}" for text in texts]
-    names = [shorten(text, limit) for text in cut]
-    if len({*names}) == len({*texts}):
-        return names
-    return [f"{number} {shorten(name, limit - 5)}" for number, name in enumerate(names, 1)]
-
-
-def shared_length(texts: Sequence[str]) -> int:
-    """Return how many letters all the texts begin with."""
-    first, last = min(texts), max(texts)  # what these two share, those between them share too
-    return next((place for place, letter in enumerate(first) if letter != last[place]), len(first))
 
 
 def safe(key: str) -> str:

@@ -23,13 +23,12 @@ from cifar.drawing import (
     others_entry,
     render,
     safe,
-    short_names,
-    shorten,
     width_of,
 )
 from cifar.importance import figure_keys, point_names, shown_keys
 from cifar.results import Curve, Results, Run, Value, show
 from cifar.ticks import set_accuracy_axis, set_ticks
+from cifar.wording import short_names, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from cifar.drawing import COLOURS, GREY, INK, LINE, PAPER, Figure
 from cifar.figures import CURVE_NAMES, is_recorded, mean_curve
@@ -25,11 +26,13 @@ from cifar.run_folder import finite, write_atomically
 from cifar.wording import Column, percent
 
 MAX_CURVES = 50  # points whose curves the page holds
-MAX_UNFINISHED = 100  # runs without a result that are listed by themselves
+MAX_UNFINISHED = 100  # runs that were not completed and are listed by themselves
 MAX_BYTES = 900_000  # of the page: the best points have their rows in it as far as they fit
+UNFINISHED_BYTES = 200_000  # of these for the list of what was not completed
 TROUBLES = ("failed", "diverged", "interrupted", "running", "pending")
 ROW_BYTES, CELL_BYTES, RUN_BYTES = 160, 70, 420  # about what a row takes beside its texts
 FOLDER = Path(__file__).parent
+Item = TypeVar("Item")
 # The page's names for the figures' colours, and what they are in the dark; in the light they are as they are.
 NAMES = {INK: "var(--text)", LINE: "var(--line)", PAPER: "none"} | {
     colour: f"var(--curve-{rank})" for rank, colour in enumerate(COLOURS[:-1])
@@ -56,34 +59,27 @@ class Row:
     @property
     def num_bytes(self) -> int:
         """About how many bytes it takes in the page."""
-        texts = [text for cell in self.cells for text in (cell.text, str(cell.value))]
-        texts += [text for run in self.runs for text in run.values()]
-        size = ROW_BYTES + CELL_BYTES * len(self.cells) + RUN_BYTES * len(self.runs)
-        return size + sum(len(text.encode(errors="replace")) for text in texts)
+        cells = sum(CELL_BYTES + num_bytes(cell.text) + num_bytes(str(cell.value)) for cell in self.cells)
+        return ROW_BYTES + cells + sum(map(run_bytes, self.runs))
 
 
 def write_page(
     results: Results, columns: list[Column], figures: list[Figure], verdict: list[str], note: str, path: Path
 ) -> None:
     """Write the page to `path`, in whose folder the figures already are."""
-    template = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html")
+    template = page_template()
     curves, scripts = curve_data(results), page_scripts()
     pictures = [(inline_svg(path.with_name(f"{figure.stem}.svg")), figure.title)
                 for figure in figures if figure.stem != "curves"]  # fmt: skip
+    troubles = [run_row(run, path.parent) for run in unfinished(results)]
     facts = {
         "title": "Report on " + ", ".join("/".join(folder.absolute().parts[-2:]) for folder in results.folders),
         "warnings": results.warnings,
         "verdict": verdict,
         "columns": [(column.title, is_number(column)) for column in columns],
         "note": note,
-        "unfinished": [run_row(run, path.parent) for run in unfinished(results)],
-        "max_unfinished": MAX_UNFINISHED,
+        "unfinished": fitting(troubles[:MAX_UNFINISHED], [*map(run_bytes, troubles)], UNFINISHED_BYTES),
+        "num_unfinished": len(troubles),
         "curves": curves,
         "pictures": pictures,
         "constants": [(key, show(value)) for key, value in results.constants.items()],
@@ -94,10 +90,22 @@ def write_page(
         "policy": policy(scripts),
     }
     frame = template.render(facts, rows=[], left_out=[])
-    rows = fitting([point_row(results, place, columns, path.parent) for place in range(len(results.points))],
-                   MAX_BYTES - len(frame.encode(errors="replace")))  # fmt: skip
+    rows = [point_row(results, place, columns, path.parent) for place in range(len(results.points))]
+    rows = fitting(rows, [row.num_bytes for row in rows], MAX_BYTES - len(frame.encode(errors="replace")))
     text = template.render(facts, rows=rows, left_out=omissions(results, len(rows)))
     write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
+
+
+def page_template() -> Template:
+    """Return page.html, in which every value is escaped and none may be missing."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
 
 
 def omissions(results: Results, num_rows: int) -> list[str]:
@@ -110,13 +118,22 @@ def omissions(results: Results, num_rows: int) -> list[str]:
     return [*texts, *left_out(results)]
 
 
-def fitting(rows: list[Row], num_bytes: int) -> list[Row]:
-    """Return as many rows as the bytes hold, at least one."""
-    for place, row in enumerate(rows):
-        num_bytes -= row.num_bytes
-        if num_bytes < 0 and place:
-            return rows[:place]
-    return rows
+def fitting(items: list[Item], sizes: list[int], budget: int) -> list[Item]:
+    """Return as many of the first items as the budget of bytes holds, at least one."""
+    totals = accumulate(sizes)
+    return [
+        item for place, (item, total) in enumerate(zip(items, totals, strict=False)) if total <= budget or not place
+    ]
+
+
+def num_bytes(text: str) -> int:
+    """Return how many bytes a text takes in the page."""
+    return len(str(escape(text)).encode(errors="replace"))
+
+
+def run_bytes(run: dict[str, str]) -> int:
+    """Return about how many bytes a run takes in the page."""
+    return RUN_BYTES + sum(map(num_bytes, run.values()))
 
 
 def unfinished(results: Results) -> list[Run]:
@@ -146,6 +163,7 @@ def run_row(run: Run, folder: Path) -> dict[str, str]:
         if run.status == "pending"
         else quote(f"./{place}/" if ":" in place else f"{place}/", errors="replace"),
         "seed": "" if run.seed is None else str(run.seed),
+        "kind": run.status,
         "status": run.status_text,
         "error": run.error,
         "accuracies": accuracies if run.is_counted else "",

@@ -13,11 +13,11 @@ from cifar.drawing import (
     add_legend,
     new_canvas,
     render,
-    short_names,
     width_of,
 )
 from cifar.study import latest_trials, open_study
 from cifar.ticks import set_accuracy_axis
+from cifar.wording import short_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

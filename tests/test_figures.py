@@ -17,10 +17,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from cifar.accuracy_figure import draw_accuracy
-from cifar.drawing import COLOURS, GREY, plain_style, safe, save, short_names, shorten
+from cifar.drawing import COLOURS, GREY, plain_style, safe, save
 from cifar.figures import draw_curves, draw_figures, draw_heatmap, heatmap_keys, mean_curve
 from cifar.reading import read_results
 from cifar.results import Results
+from cifar.study_figures import draw_importances
+from cifar.wording import short_names, shorten
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
 RATES = {0.1: [0.20, 0.32, 0.29], 0.01: [0.50, 0.60, 0.55], 0.001: [0.48, 0.59, 0.55]}
@@ -382,3 +384,12 @@ def test_keys_make_safe_file_names() -> None:
     assert [safe(key) for key in ("optimizer.weight_decay", "a/b", "../x", "@!")] == [
         "optimizer.weight_decay", "a-b", "-x", "--",
     ]  # fmt: skip
+
+
+def test_of_many_parameters_the_most_important_have_bars() -> None:
+    keys = [f"model.{'long_' * 20}{number}" for number in range(200)]
+    canvas = draw_importances({key: 0.5**number for number, key in enumerate(keys, 1)})
+    assert len(canvas.axes[0].patches) == 20
+    assert canvas.get_figheight() < 10
+    assert [label.get_text() for label in canvas.axes[0].get_yticklabels()][-1] == "…ng_0"
+    assert overlaps(canvas) == []

@@ -88,6 +88,7 @@ def test_the_page_stays_below_a_megabyte_and_says_what_it_leaves_out(tmp_path: P
     for number in range(120):
         rate = 0.001 * (number + 1)
         write_run(tmp_path / str(number), rate, 0, number, val_accuracy=number / 120,
+                  status=["completed", "diverged"][number % 2],
                   overrides=[f"lr={rate:.3f}", f"++note={'x' * 12_000}"])  # fmt: skip
         write_metrics(tmp_path / str(number), 100, 2)
     report([tmp_path], tmp_path)
@@ -95,8 +96,11 @@ def test_the_page_stays_below_a_megabyte_and_says_what_it_leaves_out(tmp_path: P
     assert len(page) <= 1_000_000
     shown = int(re.findall(rb"The best (\d+) of 120 points are shown.", page)[0])
     assert page.count(b'<tr class="runs"') == shown
-    assert 40 < shown < 120
+    assert 20 < shown < 120
     assert b"report.csv and runs.csv have all." in page
+    listed = page.partition(b'<section id="unfinished">')[2].partition(b"</section>")[0].count(b"<code>")
+    assert 10 < listed < 60
+    assert f"{60 - listed} more stand in runs.csv." in page.decode()
     assert b"The 50 best of 120 points are drawn." in page
 
 
