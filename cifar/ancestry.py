@@ -2,8 +2,10 @@
 
 import hashlib
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
+
+from cifar.errors import UserError
+from cifar.paths import absolute
 
 # What decides which images a run held out.
 SPLIT = ("val_size", "split_seed")
@@ -16,10 +18,10 @@ def content_hash(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        file = Path(path).expanduser()
+        file = absolute(path)
         stamp = file.stat()
         return hash_file(str(file.resolve()), (stamp.st_ino, stamp.st_size, stamp.st_mtime_ns))
-    except (OSError, RuntimeError):  # there is no such user
+    except (OSError, UserError):  # UserError: no such user
         return None
 
 

@@ -30,7 +30,7 @@ from torchvision import transforms
 from cifar import cli, signals
 from cifar.building import build_loaders, build_parts, create
 from cifar.config import check
-from cifar.data.sources import Images
+from cifar.data.images import Images, checked
 from cifar.device import Device, set_up_device
 from cifar.errors import UserError
 from cifar.experiment import new_trainer
@@ -93,7 +93,8 @@ def plain_loop(cfg: DictConfig) -> Contestant:
     device = arithmetic.torch_device
     steps = [transforms.ToTensor(), transforms.Normalize(list(cfg.data.mean), list(cfg.data.std))]
     augment = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
-    pictures = Pictures(create(cfg.data.source).load(), transforms.Compose([*augment, *steps]))
+    images = checked(create(cfg.data.source).load(), cfg.data.source._target_)
+    pictures = Pictures(images, transforms.Compose([*augment, *steps]))
     loader = DataLoader(pictures, batch_size=cfg.batch_size, shuffle=True)
     torch.manual_seed(cfg.seed)
     model = create(cfg.model).to(device)

@@ -6,7 +6,6 @@ The configuration stops here and in experiment.py: the modules below get plain a
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from cifar.ancestry import SPLIT, Ancestry, may_have_seen
 from cifar.checkpoint import load_weights
 from cifar.config import resolve
 from cifar.data.augment import Augment
+from cifar.data.images import checked
 from cifar.data.loader import Loader
 from cifar.data.sources import Source
 from cifar.data.splits import stratified_split
@@ -29,6 +29,7 @@ from cifar.errors import UserError
 from cifar.fast_conv import speed_up
 from cifar.limits import refuse_impossible
 from cifar.optimizers import LIMITS, parameter_groups, refuse_unknown
+from cifar.paths import absolute
 from cifar.schedules import Schedule
 from cifar.step import TrainingStep, build_step
 from cifar.tracking import NoTracker, RunInfo
@@ -86,7 +87,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     model = create(cfg.model)
     ancestry: Ancestry | None = []
     if cfg.init_from is not None and not info.is_resumed:
-        ancestry = load_weights(model, Path(cfg.init_from).expanduser())
+        ancestry = load_weights(model, absolute(cfg.init_from))
         warn_of_seen_images(cfg, ancestry)
     if device.fast_conv:
         speed_up(model)
@@ -144,7 +145,7 @@ def create(node: DictConfig, *args: Any) -> Any:
 
 def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     """Read the images, hold out the validation images, then keep the first `data.limit` of the rest to train on."""
-    images = parts.source.load()
+    images = checked(parts.source.load(), cfg.data.source._target_)
     num_images = len(images.train_labels)
     if cfg.data.val_size >= num_images:
         raise UserError(f"data.val_size={cfg.data.val_size} is not possible: there are {num_images} training images.")

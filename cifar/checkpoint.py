@@ -20,6 +20,7 @@ from torch import nn
 
 from cifar.ancestry import Ancestry, seen_by
 from cifar.errors import UserError
+from cifar.paths import why_no_file
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, write_atomically
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ def read_checkpoint(path: Path, must_be_sealed: bool = False) -> dict[str, Any]:
     it is damaged. A file without a checksum counts as damaged if it `must_be_sealed`.
     """
     if not path.is_file():
-        raise UserError(f"{str(path)!r}: there is no such file.")
+        raise UserError(f"{str(path)!r}: {why_no_file(str(path))}.")
     check_seal(path, must_be_sealed)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,6 +1,5 @@
 """The command that runs, as it must be typed to have the same configuration again, and commands that are printed."""
 
-import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from cifar.paths import shown
 from cifar.trust import targets_in_words
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -80,7 +80,7 @@ def run_command(words: Iterable[str], flags: Sequence[str] = ()) -> str:
 def resume_command(path: Path) -> str:
     """Return the command that goes on with the run in a folder, or from a checkpoint, for a shell."""
     task = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return run_command([f"resume={path_value(os.path.relpath(path))}", *named_code(task)], config_flags())
+    return run_command([f"resume={path_value(shown(path))}", *named_code(task)], config_flags())
 
 
 def path_value(path: str) -> str:

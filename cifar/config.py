@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from cifar.ancestry import content_hash
 from cifar.errors import UserError
 from cifar.formats import without_defaults
+from cifar.paths import why_no_file
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 VIEWS = ("none", "mirror", "mirror_translate")
@@ -201,7 +202,7 @@ def point_hash(cfg: DictConfig, init_hash: str | None = None) -> str:
 def missing_files(cfg: DictConfig) -> list[str]:
     """Return a message for each file that the configuration names, that a run needs and that is not there."""
     path = cfg.init_from
-    return [] if path is None or content_hash(path) else [f"init_from={str(path)!r}: there is no such file."]
+    return [] if path is None or content_hash(path) else [f"init_from={path!r}: {why_no_file(path)}."]
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

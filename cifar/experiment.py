@@ -1,7 +1,6 @@
 """One run from its configuration: have everything built, train, test, and write down what happened."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from cifar.data.loader import Loader
 from cifar.errors import DivergedError, UserError, describe_end
 from cifar.formats import FORMAT_VERSION
 from cifar.keeper import Keeper
+from cifar.paths import shown
 from cifar.predictions import Predictions
 from cifar.run_folder import git_commit, library_versions, score, write_json
 from cifar.step import keep
@@ -122,7 +122,7 @@ def train_and_test(
         summary |= test.facts()
         tracker.log_predictions(predictions_of(test, loaders))
         tracker.summarise(summary | {"status": "diverged" if diverged else "completed"})
-        log.info(f"Results: {os.path.relpath(folder)}")
+        log.info(f"Results: {shown(folder)}")
         keep(parts.train_step, parts.step_key)
         if diverged is not None:
             raise diverged

@@ -22,6 +22,7 @@ from cifar.command_line import config_flags, named_choices, resume_command
 from cifar.config import check, config_hash, resolve
 from cifar.errors import DivergedError, Passing, StoppedError, UserError, continued_by, describe_end
 from cifar.orphans import ended_with_parent
+from cifar.paths import absolute, shown
 from cifar.resume import AUTO, finished, restore, restore_or_begin_anew, result_of, set_newer_aside
 from cifar.run_folder import holds_run, is_locked, locked, read_summary, refuse_used_folder, score, write_json
 from cifar.sweep import read_plan
@@ -144,7 +145,7 @@ def origin(is_sweep: bool) -> dict[str, Any]:
 
 def job_label(config: Any) -> str:
     """Return what makes the sweep's job differ from the others, such as "lr=0.01 seed=3"."""
-    number, plan = config.hydra.job.num, read_plan(Path(config.hydra.sweep.dir))
+    number, plan = config.hydra.job.num, read_plan(absolute(config.hydra.sweep.dir))
     if plan is not None and number in plan.numbers:
         return plan.label(number)
     return " ".join(word for word in config.hydra.overrides.task if word != "resume=auto")
@@ -153,7 +154,7 @@ def job_label(config: Any) -> str:
 def old_result(summary: dict[str, Any], folder: Path) -> float:
     """Return what a finished run returned, and say so."""
     result = result_of(summary)
-    log.info(f"{os.path.relpath(folder)} is done already: {100 * summary['test_accuracy']:.2f} % on the test images.")
+    log.info(f"{shown(folder)} is done already: {100 * summary['test_accuracy']:.2f} % on the test images.")
     return result
 
 

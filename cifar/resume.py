@@ -26,6 +26,7 @@ from cifar.config import Config, number_changes, resolve
 from cifar.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, RUN_PY, refuse_untrusted, sweep_arguments
 from cifar.errors import DivergedError, UserError
 from cifar.formats import read_run
+from cifar.paths import absolute, shown
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
 from cifar.stored import links_of, stored_config
 from cifar.sweep import num_over
@@ -88,14 +89,6 @@ def resume_value(word: str) -> str | None:
     return None if value is None else str(value).replace("\\${", "${")  # escaped, so that it is no interpolation
 
 
-def absolute(path: str) -> Path:
-    """Return the absolute path, without `~` and `..`."""
-    try:
-        return Path(os.path.abspath(Path(path).expanduser()))
-    except RuntimeError:  # there is no such user
-        return Path(os.path.abspath(path))
-
-
 def is_sealed(path: Path) -> bool:
     """Return whether the file ends as this project's checkpoints do."""
     with path.open("rb") as file:
@@ -145,7 +138,7 @@ def restore(
         )
     if "config" not in checkpoint:
         raise UserError(f"resume={cfg.resume} holds weights but no run: start a new one with init_from={cfg.resume}.")
-    origin = f"resume={cfg.resume}" if path else f"The checkpoint in {os.path.relpath(folder)}"
+    origin = f"resume={cfg.resume}" if path else f"The checkpoint in {shown(folder)}"
     checkpoint = read_run(checkpoint, origin)
     if path is not None:
         stored = stored_config(checkpoint["config"], links_of(checkpoint), cfg)
@@ -164,7 +157,7 @@ def restore_or_begin_anew(cfg: DictConfig, folder: Path, title: str) -> tuple[Di
         raise
     except UserError as error:
         aside = put_aside(folder)
-        log.warning(f"{title} is begun anew; what it had is now in {os.path.relpath(aside)}. {error}")
+        log.warning(f"{title} is begun anew; what it had is now in {shown(aside)}. {error}")
         return cfg, None
 
 

@@ -1,10 +1,13 @@
 """Runs on a Weights & Biases dashboard, online or offline: `python run.py tracker=wandb`."""
 
+import atexit
 import csv
 import http.client
 import logging
 import netrc
 import os
+import shutil
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cifar.errors import UserError
+from cifar.paths import absolute, has_home, shown
 from cifar.predictions import Predictions
 from cifar.tracking import NoTracker, RunInfo
 
@@ -43,6 +47,7 @@ class WandbTracker(NoTracker):
         self.timeout_seconds = timeout_seconds
 
     def __enter__(self) -> "WandbTracker":
+        do_without_home()
         import wandb  # a second, so only when used
 
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry complains when offline
@@ -62,7 +67,7 @@ class WandbTracker(NoTracker):
         if mode == "online":
             log.info(f"Weights & Biases: {self.run.url}")
         elif mode == "offline":
-            folder = os.path.relpath(Path(self.run.dir).parent)
+            folder = shown(Path(self.run.dir).parent)
             log.info(f"Weights & Biases: offline ({reason}). View: wandb leet {folder}  Upload: wandb sync {folder}")
         return self
 
@@ -97,7 +102,7 @@ class WandbTracker(NoTracker):
         """Start the run; a run of an earlier job that was left open is finished first."""
         import wandb
 
-        folder = Path(self.dir).resolve()  # wandb's own process may have another working folder
+        folder = absolute(self.dir).resolve()  # wandb's own process may have another working folder
         folder.mkdir(parents=True, exist_ok=True)
         return wandb.init(
             project=self.project,
@@ -163,12 +168,23 @@ class WandbTracker(NoTracker):
         self.run.summary.update(summary)
 
 
+def do_without_home() -> None:
+    """Give the library a place for its own files until the process ends, if the user has no home to keep them in."""
+    if not has_home() and "WANDB_CACHE_DIR" not in os.environ:
+        place = tempfile.mkdtemp(prefix="cifar-wandb-")
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        os.environ["WANDB_CACHE_DIR"] = place
+        os.environ.setdefault("XDG_DATA_HOME", place)  # it is asked for even beside WANDB_DATA_DIR
+        if not os.path.isdir(os.path.expanduser("~")):
+            os.environ.setdefault("WANDB_CONFIG_DIR", place)
+
+
 def has_api_key(url: str) -> bool:
     """Return whether a key for the server is in WANDB_API_KEY or in netrc."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     path = os.environ.get("NETRC") or next(
-        (path for path in (Path.home() / ".netrc", Path.home() / "_netrc") if path.is_file()), None
+        (path for path in map(os.path.expanduser, ("~/.netrc", "~/_netrc")) if os.path.isfile(path)), None
     )
     try:
         return path is not None and netrc.netrc(path).authenticators(urlsplit(url).netloc) is not None

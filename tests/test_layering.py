@@ -9,7 +9,9 @@ from tests.conftest import ROOT
 
 # A module may import from the layers before its own.
 LAYERS = [
-    {"ancestry", "errors", "orphans", "predictions", "signals", "statistics", "streams", "tallies", "tta"},
+    {"errors", "orphans", "predictions", "signals", "statistics", "streams", "tallies", "tta"},
+    {"paths"},
+    {"ancestry"},
     {"limits"},
     {
         "models.resnet",
@@ -17,6 +19,7 @@ LAYERS = [
         "models.speednet",
         "models.vgg",
         "data.augment",
+        "data.images",
         "data.splits",
         "schedules",
         "device",
@@ -52,6 +55,7 @@ LAYERS = [
 ]
 MAY_IMPORT_HYDRA = {
     "new_folder",
+    "paths",
     "command_line",
     "config",
     "sweep",

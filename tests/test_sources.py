@@ -2,9 +2,12 @@
 
 import hashlib
 import pickle
+import pwd
 import tarfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -19,6 +22,7 @@ from torchvision import datasets
 from cifar.data import sources
 from cifar.data.sources import CIFAR10, Digits, Images, RandomImages, read_batches, read_once
 from cifar.errors import UserError
+from cifar.run_folder import locked
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -167,7 +171,8 @@ def test_decoded_images_are_kept_and_count_while_the_files_are_the_same(tmp_path
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(archive.content)
     source = CIFAR10(str(tmp_path), [], str(tmp_path / "new" / "cache"))
     first = source.load()
-    (kept,) = (tmp_path / "new" / "cache").iterdir()
+    kept = tmp_path / "new" / "cache" / "cifar10.pt"
+    assert sorted(path.name for path in kept.parent.iterdir()) == [".lock", "cifar10.pt"]
 
     def load_anew() -> tuple[Images, bool]:
         """Return what a new process would get, and whether the batches were read for it."""
@@ -202,6 +207,79 @@ def test_without_a_place_for_decoded_images_they_are_read_each_time(
     (tmp_path / "file").write_text("not a folder")
     assert len(CIFAR10(str(tmp_path), [], str(tmp_path / place)).load().train_labels) == 100
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_what_a_killed_process_left_in_the_cache_goes_with_the_next_run_unless_one_is_writing(
+    tmp_path: Path, archive: Archive
+) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(archive.content)
+    cache = tmp_path / "cache"
+    source = CIFAR10(str(tmp_path), [], str(cache))
+    source.load()
+    leftover = cache / ".cifar10.pt.01234567.tmp"
+    for is_locked in (True, False):
+        leftover.write_bytes(b"half")
+        read_once.cache_clear()
+        with locked(cache) if is_locked else nullcontext():
+            leftover.write_bytes(b"half")  # entering removed it
+            source.load()
+            assert leftover.exists() == is_locked
+    assert sorted(path.name for path in cache.iterdir()) == [".lock", "cifar10.pt"]
+
+
+def test_what_a_killed_download_left_goes_with_the_next(tmp_path: Path, archive: Archive, server: Server) -> None:
+    (tmp_path / ".download-a1b2c3d4").mkdir()
+    (tmp_path / ".download-a1b2c3d4" / "cifar-10-python.tar.gz").write_bytes(archive.content[:1000])
+    server.pages = {"/good": archive.content}
+    CIFAR10(str(tmp_path), [f"{server.url}/good"]).load()
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-py"]
+
+
+def test_several_that_want_it_at_once_download_once(tmp_path: Path, archive: Archive, server: Server) -> None:
+    server.pages = {"/good": archive.content}
+    sources = [CIFAR10(str(tmp_path / "data"), [f"{server.url}/good"]) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        loaded = [*pool.map(lambda source: source.load(), sources)]
+    assert server.requests == ["/good"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["cifar-10-batches-py"]
+    assert all(torch.equal(images.train_images, loaded[0].train_images) for images in loaded)
+
+
+def test_the_batches_own_folder_will_do_and_one_that_cant_be_meant_is_named(tmp_path: Path, archive: Archive) -> None:
+    root = tmp_path / "dä ta"
+    root.mkdir()
+    (root / "cifar-10-python.tar.gz").write_bytes(archive.content)
+    first = CIFAR10(str(root), []).load()
+    deeper = CIFAR10(str(root / "cifar-10-batches-py"), []).load()
+    assert torch.equal(first.train_images, deeper.train_images)
+    (root / "cifar-10-batches-py").rename(root / "batches")
+    with pytest.raises(UserError, match="batches holds CIFAR-10's files themselves: name their folder cifar-10-"):
+        CIFAR10(str(root / "batches"), []).load()
+    (tmp_path / "link").symlink_to("gone")
+    (root / "cifar-10-batches-py").symlink_to("gone too")
+    for given, link in ((tmp_path / "link", tmp_path / "link"), (root, root / "cifar-10-batches-py")):
+        with pytest.raises(UserError, match=rf"data\.root={given} is not possible: {link} is a link to gone"):
+            CIFAR10(str(given), []).load()
+    assert (root / "cifar-10-batches-py").is_symlink()
+
+
+def test_no_home_means_no_cache(tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(archive.content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert len(CIFAR10(str(tmp_path), [], "~/.cache/cifar-framework").load().train_labels) == 100
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(UserError, match=r"data\.root=~/data: there is no home folder that ~ could stand for"):
+        CIFAR10("~/data", []).load()
+
+
+def test_one_mirror_must_stand_in_a_list() -> None:
+    with pytest.raises(UserError, match=r"data.source.mirrors=http://x is not possible: it takes a list, \[http://x\]"):
+        CIFAR10("data", "http://x")
 
 
 def test_a_folder_that_cant_be_written_is_named(tmp_path: Path, archive: Archive) -> None:

@@ -5,37 +5,32 @@ A source checks its arguments when it is built and reads, downloads or makes its
 
 import hashlib
 import http.client
+import logging
+import shutil
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from cifar.checkpoint import read_checkpoint, sealed
+from cifar.data.images import Images as Images
 from cifar.data.splits import stratified_split
 from cifar.errors import UserError
-from cifar.run_folder import write_atomically
+from cifar.paths import absolute, why_no_file
+from cifar.run_folder import locked, write_atomically
+
+log = logging.getLogger(__name__)
 
 Stamps = tuple[tuple[int, int, int], ...]  # inode, bytes and time of change of each file
-
-
-@dataclass(frozen=True)
-class Images:
-    """Training and test images, uint8 (N, 3, H, W), their labels, int64 (N,), and the classes' names."""
-
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    class_names: list[str]
 
 
 class Source(Protocol):
@@ -56,11 +51,17 @@ class CIFAR10:
     mirrors: Sequence[str]
     cache: str | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.mirrors, str):
+            raise UserError(f"data.source.mirrors={self.mirrors} is not possible: it takes a list, [{self.mirrors}].")
+
     def load(self) -> Images:
         """Return the verified images; raise `UserError` naming the file that is missing, damaged or unwritable."""
-        root = Path(self.root).expanduser()
+        root = find_root(self.root)
         folder = root / BATCHES_FOLDER
-        cache = None if self.cache is None else Path(self.cache).expanduser()
+        cache = None
+        with suppress(UserError):  # no home means no cache
+            cache = None if self.cache is None else absolute(self.cache)
         try:
             if not folder.exists():
                 from torchvision import datasets  # seconds, so only when used
@@ -74,21 +75,51 @@ class CIFAR10:
             raise UserError(f"CIFAR-10 in {root} can't be read or written: {error}.\n{WAYS_OUT}") from error
 
 
+def find_root(given: str) -> Path:
+    """Return the folder that holds the batches' folder, or may come to hold it; the batches' folder itself will do.
+
+    Raises `UserError` for one that can't be meant.
+    """
+    try:
+        root = absolute(given)
+    except UserError as error:
+        raise UserError(f"data.root={error}\n{WAYS_OUT}") from None
+    folder = root / BATCHES_FOLDER
+    if folder.exists():
+        return root
+    if root.name == BATCHES_FOLDER and root.is_dir():
+        return root.parent
+    if (root / "data_batch_1").exists():
+        raise UserError(f"data.root={root} holds CIFAR-10's files themselves: name their folder {BATCHES_FOLDER}.")
+    if " is a link " in (problem := why_no_file(str(folder))):  # to download in its place is not what was meant
+        raise UserError(f"data.root={given} is not possible: {problem}.\n{WAYS_OUT}")
+    return root
+
+
 @lru_cache(maxsize=1)
 def read_once(root: Path, stamps: Stamps, cache: Path | None) -> Images:
     """Return the verified images, which a sweep's jobs in one process share while the files' `stamps` are equal."""
+    log.info(f"Reading CIFAR-10 in {root} …")
     if cache is None:
         return read_batches(root)
+    remove_leftovers(cache)
     path, key = cache / "cifar10.pt", [str(root.resolve()), stamps, list(Images.__annotations__)]
     with suppress(UserError, OSError):  # there is none, it is damaged, or somebody else's
         content = read_checkpoint(path, must_be_sealed=True)
         if content.pop("key", None) == key:
             return Images(**content)
     images = read_batches(root)
-    with suppress(OSError):  # no place, or not allowed
-        cache.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, NotImplementedError, UserError), locked(cache):  # no place, not allowed, or another does it
         write_atomically(path, lambda file: file.write(sealed({"key": key, **vars(images)})))
     return images
+
+
+def remove_leftovers(cache: Path) -> None:
+    """Remove what a process left that was killed while it wrote, unless one is writing now."""
+    with suppress(OSError, NotImplementedError, UserError):
+        if any(cache.glob(".*.tmp")):
+            with locked(cache):  # does it
+                pass
 
 
 def read_batches(root: Path) -> Images:
@@ -106,6 +137,7 @@ def read_batches(root: Path) -> Images:
 
 
 BATCHES_FOLDER = "cifar-10-batches-py"
+PREFIX = ".download-"  # of what exists only while images are downloaded
 WAYS_OUT = (
     "Ways on: set CIFAR10_ROOT (or data.root) to a folder that holds cifar-10-batches-py, "
     "name another mirror with 'data.source.mirrors=[URL]', or use data=digits, which needs no download."
@@ -146,21 +178,47 @@ def download(root: Path, filename: str, md5: str, mirrors: Sequence[str]) -> Non
     """
     is_new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
-    if (root / filename).is_file():
-        mirrors = [(root / filename).resolve().as_uri(), *mirrors]
     try:
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-            archive, unpacked = Path(temporary) / filename, Path(temporary) / "unpacked"
-            fetch_intact(archive, md5, mirrors)
-            with tarfile.open(archive) as tar:
-                tar.extractall(unpacked, filter="data")
-            for entry in unpacked.iterdir():
-                if not (root / entry.name).exists():  # another process may have been faster
-                    entry.rename(root / entry.name)
+        with alone(root):
+            if not (root / BATCHES_FOLDER).exists():  # else another process was faster
+                fetch_and_unpack(root, filename, md5, mirrors)
     finally:
         if is_new:
             with suppress(OSError):
                 root.rmdir()  # only if nothing has come into it
+
+
+def fetch_and_unpack(root: Path, filename: str, md5: str, mirrors: Sequence[str]) -> None:
+    """Do what `download` says when no other process does."""
+    if (root / filename).is_file():
+        mirrors = [(root / filename).resolve().as_uri(), *mirrors]
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=root) as temporary:
+        archive, unpacked = Path(temporary) / filename, Path(temporary) / "unpacked"
+        fetch_intact(archive, md5, mirrors)
+        with tarfile.open(archive) as tar:
+            tar.extractall(unpacked, filter="data")
+        for entry in unpacked.iterdir():
+            if not (root / entry.name).exists():
+                entry.rename(root / entry.name)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Wait until no other process downloads to `root`; then remove what those left that were killed meanwhile."""
+    path = root / f"{PREFIX}lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info(f"Another process downloads to {root}: waiting for it …")
+        lock.acquire()
+    try:
+        for leftover in root.glob(f"{PREFIX}*/"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def fetch_intact(archive: Path, md5: str, mirrors: Sequence[str]) -> None:
