@@ -18,10 +18,11 @@ from cifar.config import AUTO, check, config_hash, flatten, point_hash, resolve
 from cifar.data.loader import Loader
 from cifar.errors import DivergedError, UserError, describe_end
 from cifar.formats import FORMAT_VERSION
+from cifar.in_place import Watched
 from cifar.keeper import Keeper
 from cifar.paths import shown
 from cifar.predictions import Predictions
-from cifar.run_folder import git_commit, library_versions, score, write_json
+from cifar.run_folder import LOCK, git_commit, library_versions, score, write_json
 from cifar.step import keep
 from cifar.tallies import Evaluation
 from cifar.tracking import Guard, RunInfo
@@ -63,12 +64,14 @@ def run(
         "config": info.config,
         "init_hash": init_hash,
     }
+    lock = Watched(folder / LOCK)
     try:
         check(cfg)
         train_and_test(cfg, folder, info, summary, checkpoint, after_validation)
         write_json(folder / "summary.json", summary | {"status": "completed"})
     except BaseException as error:
-        if checkpoint is None or summary["status"] is not None:  # else nothing has changed: the old summary is true
+        has_begun = checkpoint is None or summary["status"] is not None  # else the old summary is true
+        if has_begun and lock.is_same():  # else the folder may be another run's by now
             try:
                 write_json(folder / "summary.json", summary | describe_end(error))
             except OSError as trouble:

@@ -12,6 +12,8 @@ from cifar.checkpoint import Checkpoints
 from cifar.command_line import resume_command
 from cifar.config import config_hash
 from cifar.formats import FORMAT_VERSION
+from cifar.in_place import Watched
+from cifar.run_folder import LOCK
 from cifar.stored import references
 from cifar.tracking import MetricsFile, NoTracker
 from cifar.trainer import Metrics, Trainer
@@ -36,6 +38,7 @@ class Keeper:
         self.tracker, self.after_validation = tracker, after_validation
         self.checkpoints = Checkpoints(folder, **cfg.checkpoint, way_on=resume_command(folder))
         self.metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
+        self.lock = Watched(folder / LOCK)
         info = tracker.info
         self.facts = {
             "format_version": FORMAT_VERSION,
@@ -54,12 +57,14 @@ class Keeper:
         trainer.after_epoch = partial(self.after_epoch, trainer)
 
     def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
-        """Write metrics down."""
+        """Write metrics down; raise `UserError` if the folder is no longer this run's own."""
+        self.lock.check()
         self.metrics_file.log(metrics, step, epoch)
         self.tracker.log(metrics, step)
 
     def save(self, trainer: Trainer) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; raise `UserError` if the folder is no longer this run's own."""
+        self.lock.check()
         self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **trainer.state_dict()})
 
     def between_batches(self, trainer: Trainer) -> None:

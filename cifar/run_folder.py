@@ -18,6 +18,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from cifar.errors import UserError
+from cifar.in_place import no_links, refuse_links
 
 LOCK, OWNER = ".lock", ".lock-owner"
 SEAL_PREFIX = b"sha256:"  # how the last bytes of a checkpoint begin
@@ -31,6 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
     The operating system ends a lock with its process, however that ends, so a dead process blocks nobody.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -40,7 +42,8 @@ def locked(folder: Path) -> Iterator[None]:
             owner = (folder / OWNER).read_text().strip() or owner
         raise UserError(f"{folder} is in use by {owner}. Wait for it, or stop it, or take another folder.") from None
     try:
-        (folder / OWNER).write_text(f"process {os.getpid()} on {platform.node()}\n")
+        with open(folder / OWNER, "w", opener=no_links) as file:
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
         for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
             if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", leftover.name) and leftover.is_file():
                 leftover.unlink()

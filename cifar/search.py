@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cifar import signals
 from cifar.config import config_hash, resolve
 from cifar.errors import DivergedError, PrunedError, UserError
+from cifar.in_place import RunLog
 from cifar.jobs import result_text
 from cifar.ranges import label, split_ranges, to_words
 from cifar.resume import AUTO, finished, restore_or_begin_anew
@@ -148,7 +149,7 @@ def make_judge(trial: "Trial", epochs: int, earlier: dict[int, float]) -> Callab
 @contextmanager
 def run_log(folder: Path) -> Iterator[None]:
     """Write what is logged into the folder's run.log too, as Hydra does for its jobs."""
-    handler = logging.FileHandler(folder / "run.log")
+    handler = RunLog(str(folder / "run.log"))
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     logging.getLogger().addHandler(handler)
     try:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from cifar.errors import UserError
+from cifar.in_place import Watched, no_links
 from cifar.predictions import Predictions
 from cifar.run_folder import to_json
 from cifar.signals import Interrupted
@@ -35,18 +36,21 @@ class MetricsFile:
         self.path = path
         self.size, seconds = (int(state["size"]), state["seconds"]) if state else (0, 0.0)
         self.start = perf_counter() - seconds
-        with path.open("ab") as file:
+        with open(path, "ab", opener=no_links) as file:
             if file.tell() < self.size:
                 log.warning(f"{path} is shorter than when the checkpoint was saved: some of its lines are lost.")
                 self.size = path.read_bytes().rfind(b"\n") + 1
             file.truncate(self.size)
+        self.file = Watched(path)
 
     def log(self, metrics: dict[str, float], step: int, epoch: int) -> None:
         """Append `metrics`, known after `step` steps, in or at the end of the `epoch`-th epoch (from 1)."""
         seconds = round(perf_counter() - self.start, 3)
         line = to_json({"step": step, "epoch": epoch, "time_seconds": seconds, **metrics}).encode() + b"\n"
         try:
-            with self.path.open("ab") as file:
+            with self.file.append() as file:
+                if file.tell() != self.size:
+                    raise UserError(f"{self.path} has been changed by another program. The run stops.")
                 file.write(line)
         except OSError as error:
             raise UserError(f"{self.path} can't be written: {error.strerror or error}. The run stops.") from error
@@ -54,7 +58,7 @@ class MetricsFile:
 
     def state(self) -> dict[str, float]:
         """Return where the file ends, after making sure that it is on the disk."""
-        with self.path.open("ab") as file:
+        with self.file.append() as file:
             os.fsync(file.fileno())
         return {"size": self.size, "seconds": perf_counter() - self.start}
 
