@@ -44,6 +44,8 @@ def wall_seconds(point: Point) -> float | None:
 
 def note(results: Results) -> str:
     """Return what the table's figures are."""
+    if all(run.figure("test_accuracy") is None for run in results.runs):
+        return "No run has a result, so nothing is ranked."
     means = (
         "Means over seeds, in brackets their 95 % confidence intervals (Student's t on the logit scale, by the delta "
         "method); fewer than three seeds have none and are shown themselves. Completed and diverged runs count."

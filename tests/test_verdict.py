@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from cifar.reading import read_results
+from cifar.table import note
 from cifar.verdict import verdict
 from tests.sweep_folders import interval_text, write_run, write_sweep
 
@@ -107,3 +108,10 @@ def test_the_other_points_are_counted_and_named(tmp_path: Path) -> None:
     assert third == "Not told apart from the best: 2 of the 5 other points."
     assert fourth == "Clearly ahead of it over the seeds that both have: lr=0.2."
     assert fifth.startswith("The best was picked among 6 points")
+
+
+def test_without_a_result_nothing_is_said_to_be_ranked(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", 0.1, 0, 0, status="failed", test_accuracy=None)
+    assert note(read_results([tmp_path])) == "No run has a result, so nothing is ranked."
+    write_run(tmp_path / "1", 0.1, 1, 1)
+    assert note(read_results([tmp_path])).endswith("Ranked by test accuracy, for want of validation images.")
