@@ -138,13 +138,19 @@ def test_numbers_of_seeds_are_those_of_a_search_one_by_one(case: int) -> None:
 
 
 def test_a_difference_that_was_not_found_needs_more_seeds_than_there_are() -> None:
-    # Welch's test has hardly more than one degree of freedom here, two seeds of equal spread would have two
-    found = compare({0: 0.5, 1: 0.6}, dict.fromkeys(range(2, 99), 0.0) | {99: 0.001})
+    # two seeds beside a hundred leave Welch's test hardly more than one degree of freedom; two beside two have two
+    first, second = {0: 0.5, 1: 0.52}, {2 + seed: 0.41 + (0.0141 if seed % 2 else -0.0141) for seed in range(100)}
+    found = compare(first, second)
     assert found is not None
-    assert found.p_value is not None
-    assert found.p_value > 0.05
-    assert found.num_seeds is not None
-    assert found.num_seeds > 2
+    assert not found.is_clear
+    assert seeds_needed(found.difference, found.variances) == 2
+    assert found.num_seeds == 3
+
+
+def test_rounding_is_no_difference() -> None:
+    found = compare({0: 0.1 + 0.2, 1: 0.4}, {0: 0.3, 1: 0.4})
+    assert found is not None
+    assert (found.difference, found.p_value) == (0.0, None)
 
 
 @pytest.mark.parametrize("effect", [20, 1e3, 1e6])
