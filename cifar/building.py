@@ -17,7 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from cifar.ancestry import SPLIT, Ancestry, may_have_seen
-from cifar.checkpoint import load_weights
 from cifar.config import resolve
 from cifar.data.augment import Augment
 from cifar.data.images import checked
@@ -33,6 +32,7 @@ from cifar.paths import absolute
 from cifar.schedules import Schedule
 from cifar.step import TrainingStep, build_step
 from cifar.tracking import NoTracker, RunInfo
+from cifar.weights import load_weights
 
 log = logging.getLogger(__name__)
 

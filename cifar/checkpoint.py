@@ -1,4 +1,4 @@
-"""Checkpoints that tell whether they are intact, and weights from this project's files and from bare state_dicts.
+"""Checkpoints that tell whether they are intact.
 
 A checkpoint is what `torch.save` writes, a zip archive, with the SHA-256 of all that precedes it as the archive's
 comment: `torch.load(…, weights_only=True)` and `unzip` read it as it is, and no byte can change unnoticed.
@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifar.ancestry import Ancestry, seen_by
 from cifar.errors import UserError
 from cifar.paths import why_no_file
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, write_atomically
@@ -142,20 +141,6 @@ def read_checkpoint(path: Path, must_be_sealed: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{str(path)!r} holds a {type(content).__name__}, not a state_dict.")
     return content
-
-
-def load_weights(model: nn.Module, path: Path) -> Ancestry | None:
-    """Load a checkpoint of this project, or a bare state_dict, into `model`.
-
-    Returns the runs that trained the weights, None if the file does not tell. Raises `UserError` as `load_state` does.
-    """
-    try:
-        content = read_checkpoint(path)
-    except UserError as error:
-        raise UserError(f"init_from={error}") from error
-    state = content["model"] if isinstance(content.get("model"), dict) else content
-    load_state(model, state, f"init_from={str(path)!r}")
-    return None if state is content else seen_by(content)
 
 
 def load_state(model: nn.Module, state: dict[str, Any], origin: str) -> None:

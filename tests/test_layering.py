@@ -32,7 +32,7 @@ LAYERS = [
     },
     {"command_line"},
     {"checkpoint", "step", "study", "sweep", "tracking", "wording"},
-    {"data.sources", "drawing", "new_folder"},
+    {"data.sources", "drawing", "new_folder", "weights"},
     {"data.loader", "ticks"},
     {"trainer", "wandb_tracker"},
     {"config", "workspace"},
