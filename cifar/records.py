@@ -60,7 +60,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("job", "steps", "skipped_steps", "best_val_epoch"), is_count),
     **dict.fromkeys(("config", "choices", "versions"), lambda value: isinstance(value, dict)),
     "seed": is_whole,
-    "overrides": is_texts,
+    **dict.fromkeys(("overrides", "flags"), is_texts),
 }
 
 

@@ -71,8 +71,7 @@ class Run:
     @property
     def command(self) -> str:
         """The command that makes it again, for a shell."""
-        flags = self.summary.get("flags")
-        return run_command(self.overrides, [*map(str, flags)] if isinstance(flags, list) else [])
+        return run_command(self.overrides, self.summary.get("flags", []))
 
     def figure(self, key: str) -> float | None:
         """Return a number of its summary, None if there is none."""

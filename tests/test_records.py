@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from cifar.csv_files import points_csv, runs_csv
 from cifar.markdown import markdown
 from cifar.page import write_page
 from cifar.reading import read_results
-from cifar.records import MAX_DEPTH, is_fraction, is_number, is_whole, read_summary, tidy
+from cifar.records import KINDS, MAX_DEPTH, is_fraction, is_number, is_whole, read_summary, tidy
 from cifar.report import console
 from cifar.table import columns
 from cifar.verdict import verdict
+from tests.conftest import ROOT
 from tests.sweep_folders import write_metrics, write_sweep
 
 NUM_MUTATIONS = 400
@@ -206,3 +208,9 @@ def test_a_summary_that_runs_write_is_read_without_a_word(tmp_path: Path) -> Non
     known = read_summary(path, warnings)
     assert warnings == []
     assert known == json.loads(path.read_text())
+
+
+def test_every_key_that_the_report_asks_for_has_a_kind() -> None:
+    source = "".join((ROOT / "cifar" / f"{name}.py").read_text() for name in ("results", "reading", "page", "table"))
+    asked = re.findall(r'(?:summary\.get\(|summary\[|figure\(|mean\(|interval\()["\'](\w+)', source)
+    assert {"flags", "val_accuracy", "skipped_steps"} <= {*asked} <= {*KINDS}

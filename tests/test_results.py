@@ -3,6 +3,7 @@
 import cProfile
 import csv
 import json
+import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,11 @@ def test_twice_the_jobs_take_twice_the_work(tmp_path: Path) -> None:
             (folder / str(number) / "summary.json").write_text("")
         calls.append(count_calls(folder))
     assert calls[2] - calls[1] < 2.1 * (calls[1] - calls[0])
+
+
+def test_commands_have_flags_and_are_quoted(tmp_path: Path) -> None:
+    words = ["lr=0.1", "tag='a b'", "x=$HOME;ls"]
+    write_run(tmp_path / "0", 0.1, 0, 0, overrides=words, flags=["--config-dir", "/my conf"])
+    (run,) = read_results([tmp_path]).runs
+    assert run.command == """python run.py --config-dir '/my conf' lr=0.1 'tag='"'"'a b'"'"'' 'x=$HOME;ls'"""
+    assert shlex.split(run.command) == ["python", "run.py", "--config-dir", "/my conf", *words]
