@@ -25,12 +25,14 @@ from cifar.in_place import RunLog
 from cifar.jobs import result_text
 from cifar.ranges import label, split_ranges, to_words
 from cifar.resume import AUTO, finished, restore_or_begin_anew
-from cifar.run_folder import holds_run, read_summary, score
-from cifar.study import claim, latest_trials, open_study, read_search, retry_failed
+from cifar.run_folder import holds_run, put_aside, read_summary, score
+from cifar.study import claim, explained, latest_trials, open_study, read_search, retry_failed
 from cifar.sweep import num_over, progress, statuses, time_text
+from cifar.trust import own_targets, refuse_foreign_words
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
@@ -50,51 +52,61 @@ def compose_trial(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
 
 def work(folder: Path, started_at: float, num_before: int) -> None:
     """Run trials until all are claimed; raise what ended a trial if none has had a result yet."""
-    study = open_study(folder)
+    study, tried = open_study(folder), set[int]()
     while True:
         signals.check()
-        with ExitStack() as stack:
-            claimed = claim(study, folder, stack)
+        with ExitStack() as stack, explained(folder):
+            claimed = claim(study, folder, stack, tried)
             if claimed is None:
                 return
             trial, number = claimed
+            tried.add(number)
             with run_log(folder / str(number)):
                 run_trial(study, trial, folder / str(number), number)
-        total = read_search(study).trials
+            total = read_search(study).trials
         log.info(progress(total, statuses(folder), time() - started_at, num_before, "trials"))
 
 
-def run_trial(study: "Study", trial: "Trial", folder: Path, number: int) -> None:
-    """Run one trial in its folder and tell the study what came of it."""
-    from optuna.trial import TrialState
+def run_trial(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int) -> None:
+    """Run one trial in its folder and tell the study what came of it, if it does not know yet."""
+    from optuna.trial import Trial, TrialState
+
+    def tell(value: float | None = None, state: TrialState | None = None) -> None:
+        if isinstance(trial, Trial):
+            study.tell(trial, value, state)
 
     title, start = f"Trial {number} ({label(trial.params)})", perf_counter()
-    log.info(f"Trial {number} starts: {label(trial.params)}")
+    again = "" if isinstance(trial, Trial) else " again, because its results were lost"
+    log.info(f"Trial {number} starts{again}: {label(trial.params)}")
     try:
         accuracy = train(study, trial, folder, number)
     except PrunedError as error:
-        study.tell(trial, state=TrialState.PRUNED)
+        tell(state=TrialState.PRUNED)
         log.info(f"{title}: {error}")
         return
     except DivergedError as error:  # a result too: the accuracy of its last state
         log.info(f"{title}: {error}")
         accuracy = float(read_summary(folder).get("val_accuracy") or 0)
     except Exception as error:
-        study.tell(trial, state=TrialState.FAIL)
+        tell(state=TrialState.FAIL)
         if not any(other.state.is_finished() and other.values for other in latest_trials(study).values()):
             raise
-        log.error(f"{title} failed: {error}", exc_info=None if isinstance(error, UserError) else error)
+        log.error(f"{title} failed: {error}", exc_info=None if isinstance(error, (UserError, OSError)) else error)
         return
-    study.tell(trial, accuracy)
+    tell(accuracy)
     log.info(f"{title}: {result_text(read_summary(folder))}, {time_text(perf_counter() - start)}")
 
 
-def train(study: "Study", trial: "Trial", folder: Path, number: int) -> float:
+def train(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int) -> float:
     """Make the trial's run, or go on with it, and return its validation accuracy."""
-    _, others = split_ranges(read_search(study).words)
+    search = read_search(study)
+    _, others = split_ranges(search.words)
     words = [*others, *to_words(trial.params)]
+    refuse_foreign_words(words, own_targets([CONF], words=search.words), f"Trial {number} of the search")
     cfg, choices = compose_trial(words)
     checkpoint = None
+    if trial_is_pruned(trial) and holds_run(folder):
+        put_aside(folder)  # its last checkpoint is of the epoch after which it was pruned
     if holds_run(folder):
         cfg.resume = AUTO
         if summary := over(folder, config_hash(resolve(cfg))):
@@ -109,6 +121,13 @@ def train(study: "Study", trial: "Trial", folder: Path, number: int) -> float:
     group, origin = "/".join(folder.parent.parts[-2:]), {"job": number, "overrides": words, "choices": choices}
     judge = make_judge(trial, cfg.epochs, reported(folder, checkpoint))
     return run(cfg, folder, label(trial.params), group, checkpoint, origin, after_validation=judge)
+
+
+def trial_is_pruned(trial: "Trial | FrozenTrial") -> bool:
+    """Return whether the trial is one of the past that was pruned."""
+    from optuna.trial import FrozenTrial, TrialState
+
+    return isinstance(trial, FrozenTrial) and trial.state == TrialState.PRUNED
 
 
 def over(folder: Path, expected_hash: str) -> dict[str, Any] | None:
@@ -128,18 +147,26 @@ def reported(folder: Path, checkpoint: dict[str, Any] | None) -> dict[int, float
     return {entry["epoch"]: entry["val/accuracy"] for entry in entries if "val/accuracy" in entry}
 
 
-def make_judge(trial: "Trial", epochs: int, earlier: dict[int, float]) -> Callable[[int, float], None]:
+def make_judge(trial: "Trial | FrozenTrial", epochs: int, earlier: dict[int, float]) -> Callable[[int, float], None]:
     """Return what is called after each validation with the epoch (from 1) and the accuracy: it reports and may prune.
 
-    `earlier` is what a run that goes on has reported to a trial that was closed.
+    `earlier` is what a run that goes on has reported to a trial that was closed. A trial of the past ends as it did.
     """
-    for epoch, accuracy in earlier.items():
+    from optuna.trial import FrozenTrial
+
+    is_past = isinstance(trial, FrozenTrial)
+    for epoch, accuracy in ({} if is_past else earlier).items():
         trial.report(accuracy, epoch)
 
+    def should_prune(epoch: int) -> bool:
+        if isinstance(trial, FrozenTrial):
+            return trial_is_pruned(trial) and epoch == trial.last_step
+        return trial.should_prune()
+
     def judge(epoch: int, accuracy: float) -> None:
-        if epoch not in earlier:
+        if epoch not in earlier and not is_past:
             trial.report(accuracy, epoch)
-        if epoch < epochs and trial.should_prune():
+        if epoch < epochs and should_prune(epoch):
             text = f"{100 * accuracy:.2f} % on the validation images promises less than other trials"
             raise PrunedError(f"pruned after epoch {epoch} of {epochs}: {text}")
 
@@ -184,8 +211,8 @@ def work_beside(folder: str, started_at: float, num_before: int) -> None:
 
 def run_search(folder: Path, jobs: int) -> None:
     """Run the trials that are missing, in this process or in `jobs` of them."""
-    study = open_study(folder)
-    retry_failed(study)
+    with explained(folder):
+        retry_failed(open_study(folder))
     started_at, num_before = time(), num_over(folder)
     if jobs == 1:
         log_to_console(is_alone=True)

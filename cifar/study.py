@@ -4,8 +4,12 @@ A trial is known by its run's number. A trial that was cut is closed, and anothe
 for the folder of the same run, which goes on there.
 """
 
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +17,17 @@ from filelock import FileLock
 
 from cifar.errors import UserError
 from cifar.ranges import Parameter, split_ranges
-from cifar.run_folder import is_locked, locked
+from cifar.run_folder import is_locked, locked, read_summary
+from cifar.sweep import OVER
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.pruners import BasePruner
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
 STUDY, CLAIM_LOCK = "study.db", ".claim.lock"
+NAME = "search"  # of the study within its file
 PRUNERS = ("median", "hyperband", "none")
 WAIT_SECONDS = 60  # for other processes that write to the database
 
@@ -41,38 +48,100 @@ class Search:
     cwd: str
 
 
-def open_study(folder: Path) -> "Study":
-    """Return the study in the folder, a new one if there is none; raise `UserError` if it can't be read."""
+def storage_in(path: Path, journal: str = "DELETE") -> "RDBStorage":
+    """Return Optuna's storage in a file of SQLite's, with SQLite's journal mode.
+
+    The file is named to SQLite itself, because a URL would read a path with ? or % otherwise.
+    """
     import optuna
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=WAIT_SECONDS, check_same_thread=False)
+        connection.execute(f"PRAGMA journal_mode={journal}")
+        return connection
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Raise `UserError` with one message if the study in the folder can't be read or written."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{folder / STUDY}", engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}}
+        yield
+    except (OptunaError, SQLAlchemyError, sqlite3.Error) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"{folder / STUDY} can't be used as a study: {reason}. When that is mended, the same command goes on."
+        ) from error
+
+
+def found_study(folder: Path, search: Search) -> None:
+    """Write study.db, which is there whole or not at all, however the process ends."""
+    import optuna
+
+    temporary = folder / f".{STUDY}.{secrets.token_hex(4)}.tmp"
+    try:
+        with explained(folder):
+            storage = storage_in(temporary, journal="MEMORY")  # no second file that could be left behind
+            study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
+            for name, value in asdict(search).items():
+                study.set_user_attr(name, value)
+            storage.engine.dispose()
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(folder / STUDY)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def open_study(folder: Path) -> "Study":
+    """Return the study in the folder; raise `UserError` if it can't be read or is not a whole search's."""
+    import optuna
+
+    with explained(folder):
+        study = optuna.load_study(storage=storage_in(folder / STUDY), study_name=NAME)
+        attributes = study.user_attrs
+    if missing := [field.name for field in fields(Search) if field.name not in attributes]:
+        raise UserError(
+            f"{folder / STUDY} is not a whole search: it lacks {', '.join(missing)}. Remove the file if no trial "
+            "has run, and give the whole command again."
         )
-        return optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
-    except (OptunaError, SQLAlchemyError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"{folder / STUDY} can't be used as a study: {reason}") from error
+    return study
 
 
-def write_search(study: "Study", search: Search) -> None:
-    """Store what is looked for in the study."""
-    for name, value in asdict(search).items():
-        study.set_user_attr(name, value)
+def lengthen(study: "Study", search: Search) -> None:
+    """Store how many runs there shall be, which alone may change."""
+    if study.user_attrs["trials"] != search.trials:
+        study.set_user_attr("trials", search.trials)
 
 
 def read_search(study: "Study") -> Search:
     """Return what the study looks for."""
-    return Search(**study.user_attrs)
+    attributes = study.user_attrs
+    return Search(**{field.name: attributes[field.name] for field in fields(Search)})
 
 
 def latest_trials(study: "Study") -> "dict[int, FrozenTrial]":
     """Return every run's number and the trial that stands for it: the last, if earlier ones were closed."""
     trials = study.get_trials(deepcopy=False)
     return {int(trial.user_attrs["run"]): trial for trial in trials if "run" in trial.user_attrs}
+
+
+def lost_runs(study: "Study", folder: Path) -> "list[tuple[int, FrozenTrial]]":
+    """Return the runs that the study knows the end of, but not their folders: a summary was damaged or deleted."""
+    return [
+        (number, trial)
+        for number, trial in latest_trials(study).items()
+        if trial.state.name in ("COMPLETE", "PRUNED") and read_summary(folder / str(number)).get("status") not in OVER
+    ]
 
 
 def num_claimed(study: "Study") -> int:
@@ -112,11 +181,14 @@ def make_pruner(search: Search) -> "BasePruner":
     return pruners.MedianPruner() if search.pruner == "median" else pruners.NopPruner()
 
 
-def claim(study: "Study", folder: Path, stack: ExitStack) -> "tuple[Trial, int] | None":
+def claim(
+    study: "Study", folder: Path, stack: ExitStack, tried: "set[int] | frozenset[int]" = frozenset()
+) -> "tuple[Trial | FrozenTrial, int] | None":
     """Return the next trial and its run's number, whose folder `stack` locks; None if all trials are claimed.
 
-    The sampler is TPE (Bergstra et al. 2011, NeurIPS), seeded for each run alone: a search by one process makes the
-    same trials whether it was cut or not.
+    A trial of the past comes back if its run was lost and is not among those that were `tried`. The sampler is TPE
+    (Bergstra et al. 2011, NeurIPS), seeded for each run alone: a search by one process makes the same trials whether it
+    was cut or not.
     """
     import numpy as np
     from optuna.samplers import TPESampler
@@ -125,6 +197,10 @@ def claim(study: "Study", folder: Path, stack: ExitStack) -> "tuple[Trial, int] 
     space, _ = split_ranges(search.words)
     with FileLock(folder / CLAIM_LOCK):
         close_stale(study, folder)
+        for number, lost in lost_runs(study, folder):
+            if number not in tried and not is_locked(folder / str(number)):
+                stack.enter_context(locked(folder / str(number)))
+                return lost, number
         if num_claimed(study) >= search.trials:
             return None
         new_number = max(latest_trials(study), default=-1) + 1

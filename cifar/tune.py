@@ -11,14 +11,16 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar import cli, jobs
+from cifar.command_line import named_code
 from cifar.config import check
 from cifar.errors import UserError, continued_by
 from cifar.new_folder import claim
 from cifar.ranges import examples, label, split_ranges, to_words
 from cifar.run_folder import locked, read_summary
-from cifar.search import compose_trial, run_search
-from cifar.study import PRUNERS, STUDY, Search, best_trial, open_study, read_search, write_search
+from cifar.search import CONF, compose_trial, run_search
+from cifar.study import PRUNERS, STUDY, Search, best_trial, explained, found_study, lengthen, open_study, read_search
 from cifar.sweep import num_over
+from cifar.trust import own_targets, refuse_foreign_words, refuse_resolvers
 
 VAL_SIZE = 5000
 HELP = f"""Search for good values with Optuna, choosing by held-out training images.
@@ -108,13 +110,14 @@ def new_search(own: dict[str, Any], words: list[str]) -> Search:
 def same_search(stored: Search, own: dict[str, Any], words: list[str]) -> Search:
     """Return the stored search with the number of trials that is asked for; raise `UserError` for another search."""
     added = [word for word in words if word not in stored.words]
-    left_out = [word for word in stored.words if words and word not in words and word != f"data.val_size={VAL_SIZE}"]
+    restates = named_code(words) != words  # code that a stored search names is named again without the rest
+    left_out = [word for word in stored.words if word not in words and word != f"data.val_size={VAL_SIZE}"]
     changed = [
         f"{name}={own[name]}"
         for name in ("pruner", "sampler_seed")
         if name in own and own[name] != getattr(stored, name)
     ]
-    if different := [*added, *changed, *[f"no {word}" for word in left_out]]:
+    if different := [*added, *changed, *[f"no {word}" for word in left_out if restates]]:
         raise UserError(
             f"The search in this folder is another one: {', '.join(different)} would change it. Its words are "
             f"{shlex.join(stored.words)} pruner={stored.pruner} sampler_seed={stored.sampler_seed}; only trials and "
@@ -141,21 +144,50 @@ def tune() -> None:
         search = None
     elif (folder / "multirun.yaml").exists():
         raise UserError(f"{folder} holds a sweep. Take another folder.")
-    elif not words and folder.exists():
-        raise UserError(f"{folder} holds no search: there is no {STUDY} in it.")
+    elif not words:
+        raise UserError(
+            f"{folder} holds no search: there is no {STUDY} in it. One that was cut before it began is begun "
+            "again by the whole command."
+        )
     else:
         search = new_search(own, words)
-    with locked(folder):
+    with locked(folder), explained(folder):
+        if search is not None:
+            found_study(folder, search)
         study = open_study(folder)
-        search = search or same_search(read_search(study), own, words)
-        write_search(study, search)
-        shown = shlex.quote(os.path.relpath(folder))
-        if Path(search.cwd).is_dir():
-            os.chdir(search.cwd)  # paths among the words are relative to it
+        stored = read_search(study)
+        refuse_foreign_search(stored, words, folder)
+        search = same_search(stored, own, words)
+        lengthen(study, search)
+        go_to(search.cwd)
         num_before = num_over(folder)
-        with continued_by(lambda: f"python -m cifar.tune folder={shown}"):
+        with continued_by(lambda: again(folder, search)):
             run_search(folder, own.get("jobs", 1))
         conclude(folder, num_before)
+
+
+def again(folder: Path, search: Search) -> str:
+    """Return the command that goes on with the search in the folder."""
+    return shlex.join(["python", "-m", "cifar.tune", f"folder={os.path.relpath(folder)}", *named_code(search.words)])
+
+
+def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> None:
+    """Raise `UserError` for a word of a stored search that a stranger might have written: see docs/trust.md."""
+    origin = f"The search in {folder}"
+    stored = [word for word in search.words if word not in typed]
+    refuse_resolvers(stored, origin)
+    refuse_foreign_words(named_code(search.words), own_targets([CONF], words=typed), origin)
+    try:
+        split_own(search.words)
+    except UserError as error:
+        raise UserError(f"{origin} can't go on: {error}") from None
+
+
+def go_to(cwd: str) -> None:
+    """Go to the folder where the search was begun, to which the paths among its words are relative, and say so."""
+    if cwd != os.getcwd() and Path(cwd).is_dir():
+        print(f"The search was begun in {cwd}: relative paths among its words are meant from there.")
+        os.chdir(cwd)
 
 
 def conclude(folder: Path, num_before: int) -> None:
@@ -172,8 +204,9 @@ def conclude(folder: Path, num_before: int) -> None:
         print(f"It was picked for its luck too. How good it is on average: python run.py -m {words}")
     num_done = num_over(folder)
     if num_done < search.trials:
-        again = f"python -m cifar.tune folder={shlex.quote(os.path.relpath(folder))}"
-        raise UserError(f"{num_done} of {search.trials} trials have a result. Try the others again: {again}")
+        raise UserError(
+            f"{num_done} of {search.trials} trials have a result. Try the others again: {again(folder, search)}"
+        )
     print(f"All {num_done} trials of {os.path.relpath(folder)} are done ({num_before} were before).")
 
 

@@ -1,6 +1,7 @@
 """Real processes of run.py for the tests, forked from one that has imported torch already: seconds saved on each."""
 
 import atexit
+import contextlib
 import io
 import multiprocessing
 import multiprocessing.process
@@ -8,13 +9,16 @@ import os
 import re
 import runpy
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 WARM = multiprocessing.get_context("forkserver")
@@ -121,3 +125,15 @@ class Run:
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"it did not end:\n{self.text}"
         return self.process.exitcode
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a file system of `size` in memory on the folder, or skip the test where that is not allowed."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)

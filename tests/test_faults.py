@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from cifar.checkpoint import read_checkpoint
 from cifar.run_folder import is_locked, locked
 from cifar.sweep import Begun, make_plan, write_plan
 from tests.conftest import QUIET, ROOT, SLOW, TINY, Command, Start, read_metrics, read_summary
+from tests.processes import small_disk
 from tests.test_resume import assert_identical, results
 from tests.test_wandb_tracker import records
 
@@ -302,18 +302,6 @@ def test_a_sweep_that_still_runs_is_not_resumed(tmp_path: Path, start: Start) ->
         assert again.end() == 1
     assert f"is in use by process {os.getpid()} on" in again.text
     assert "Traceback" not in again.text
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """Mount a file system of `size` in memory on the folder, or skip the test where that is not allowed."""
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("fill", ["checkpoint", "metrics"])

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import signal
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,21 +14,32 @@ import pytest
 import torch
 from hydra.errors import HydraException
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from cifar.continuing import sweep_arguments
 from cifar.errors import UserError
 from cifar.ranges import examples, label, split_ranges, to_words
 from cifar.run_folder import is_locked
-from cifar.search import make_judge, over, run_trial
-from cifar.study import Search, best_trial, claim, latest_trials, make_pruner, open_study, read_search, write_search
+from cifar.search import make_judge, over, run_trial, train
+from cifar.study import (
+    Search,
+    best_trial,
+    claim,
+    found_study,
+    latest_trials,
+    make_pruner,
+    open_study,
+    read_search,
+    storage_in,
+)
 from cifar.study_figures import draw_study, importances
-from cifar.tune import new_search, same_search, split_own
+from cifar.tune import new_search, same_search, split_own, tune
 from tests.conftest import QUIET, SLOW, Command, Start, read_metrics, read_summary
-from tests.processes import Run
+from tests.processes import Run, small_disk
 from tests.tiny_model import tiny
 
 TUNE = ("-m", "cifar.tune")
+TINY_CODE, SLOW_CODE = QUIET[0], SLOW[0]  # what a stored search may only name if it is typed again
 LR = "lr=tag(log, interval(1e-4, 1))"
 FIXED = [*QUIET, "data.val_size=20", "device.threads=1"]
 DIGITS = [
@@ -184,7 +197,7 @@ def test_trials_are_runs_the_best_is_named_and_more_can_be_asked_for(tmp_path: P
     for name in ("history", "importances", "accuracy_vs_lr"):
         assert f"({name}.png)" in report
         assert (folder / f"{name}.svg").exists()
-    again = command("folder=one", program=TUNE)
+    again = command("folder=one", TINY_CODE, program=TUNE)
     assert again.returncode == 0
     assert "All 5 trials of one are done (5 were before)." in again.stdout
     assert [read_summary(folder / str(number)) for number in range(5)] == summaries
@@ -203,15 +216,15 @@ def test_a_search_that_was_cut_twice_ends_as_if_it_had_not_been(tmp_path: Path, 
     run.wait_for(r"Epoch \[2/2\], Step \[1/6\]")
     run.send(signal.SIGTERM)
     assert run.end() == 143
-    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.tune folder=cut\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.tune folder=cut {SLOW_CODE}\n")
     assert read_summary(tmp_path / "cut" / "1")["status"] == "interrupted"
-    run = start("folder=cut", program=TUNE)
+    run = start("folder=cut", SLOW_CODE, program=TUNE)
     run.wait_for("Resumed at step")
     run.wait_for("Trial 2 starts")
     run.wait_for(r"Epoch \[2/2\], Step \[3/6\]")
     run.send(signal.SIGKILL)
     assert run.end() == -signal.SIGKILL
-    again = command("folder=cut", program=TUNE)
+    again = command("folder=cut", SLOW_CODE, program=TUNE)
     assert again.returncode == 0, again
     assert "Resumed at step 6 of 12" in again.stdout
     assert "All 4 trials of cut are done (2 were before)." in again.stdout
@@ -254,9 +267,9 @@ def test_ctrl_c_stops_processes_side_by_side(tmp_path: Path, start: Start, comma
     run.wait_for("Trial 1 starts")
     run.send(signal.SIGINT, to_group=True)
     assert run.end() == 130
-    assert run.errors.endswith("Interrupted. Continue with: python -m cifar.tune folder=two\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.tune folder=two {SLOW_CODE}\n")
     assert not any(is_locked(tmp_path / "two" / str(number)) for number in range(2))
-    again = command("folder=two", program=TUNE)
+    again = command("folder=two", SLOW_CODE, program=TUNE)
     assert again.returncode == 0, again
     assert {entry[3] for entry in results_of(tmp_path / "two").values()} == {"completed"}
 
@@ -270,7 +283,7 @@ def test_a_failed_trial_is_told_and_tried_again_by_the_next_call(tmp_path: Path,
     assert failed.returncode == 1
     assert "failed: model.num_classes=5 is too few: the data has 10 classes." in failed.stdout
     assert f"{6 - num_failed} of 6 trials have a result. Try the others again: python -m cifar.tune" in failed.stderr
-    again = command("folder=one", program=TUNE)
+    again = command("folder=one", TINY_CODE, program=TUNE)
     assert again.stdout.count("is too few: the data has 10 classes") >= num_failed
     assert sorted(results_of(tmp_path / "one")) == [*range(6)]
 
@@ -293,9 +306,10 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path, command: Command) -> None:
 def begin(folder: Path, *words: str) -> tuple[optuna.Study, optuna.Trial, ExitStack]:
     """Return a study in the folder and its first trial, claimed."""
     folder.mkdir()
-    write_search(study := open_study(folder), Search([*FIXED, LR, *words], 3, "none", 0, 3, str(folder)))
-    claimed = claim(study, folder, stack := ExitStack())
+    found_study(folder, Search([*FIXED, LR, *words], 3, "none", 0, 3, str(folder)))
+    claimed = claim(study := open_study(folder), folder, stack := ExitStack())
     assert claimed is not None
+    assert isinstance(claimed[0], optuna.Trial)
     return study, claimed[0], stack
 
 
@@ -346,6 +360,7 @@ def test_claims_stop_at_the_total_and_a_dead_processs_trial_is_claimed_again(tmp
 
 
 def test_importances_are_optunas_and_few_trials_have_none(tmp_path: Path) -> None:
+    found_study(tmp_path, Search([LR, "optimizer=adam,sgd"], 30, "none", 0, 1, str(tmp_path)))
     study = open_study(tmp_path)
     space, _ = split_ranges([LR, "optimizer=adam,sgd"])
     for number in range(30):
@@ -377,11 +392,145 @@ def test_a_search_goes_on_from_elsewhere_and_resume_names_the_command(tmp_path: 
     words = [*FIXED, "init_from=first.pt", LR, f"folder={folder}"]
     assert start(*words, "trials=1", program=TUNE).end() == 0
     (elsewhere := tmp_path / "elsewhere").mkdir()
-    run = Run(elsewhere, [*TUNE, "folder=../one", "trials=2"], tmp_path / "logs")
+    run = Run(elsewhere, [*TUNE, "folder=../one", "trials=2", TINY_CODE], tmp_path / "logs")
     assert run.end() == 0, run.text
     assert sorted(results_of(folder)) == [0, 1]
     with pytest.raises(UserError, match=f"holds a search. To continue it: python -m cifar.tune folder={folder}"):
         sweep_arguments(folder, [])
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("data.source._target_=torch.hub.load", "data.source._target_=torch.hub.load"),
+        ("+augment.a={b:{_target_:pathlib.Path.write_text}}", "augment.a.b._target_=pathlib.Path.write_text"),
+        ("augment._target_=cifar.data.augment.CropFlip,torch.load", "augment._target_=torch.load"),
+        ("init_from=${oc.env:HOME}", "${oc.env:HOME}"),
+        ("hydra/launcher=joblib", "hydra/launcher=joblib is not possible in a search"),
+        ("+hydra.callbacks.x._target_=os.system", "hydra.callbacks.x._target_=os.system"),
+    ],
+)
+def test_a_strangers_search_names_no_code_but_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, named: str
+) -> None:
+    found_study(tmp_path, Search([*DIGITS[1:], LR, word], 1, "none", 0, 1, str(tmp_path)))
+    monkeypatch.setattr("sys.argv", ["tune", f"folder={tmp_path}"])
+    with pytest.raises(UserError, match=re.escape(named)):
+        tune()
+    assert not (tmp_path / "0").exists()
+
+
+def test_parameters_in_a_strangers_study_name_no_code_but_its_words(tmp_path: Path) -> None:
+    found_study(tmp_path, Search([*DIGITS, LR], 1, "none", 0, 1, str(tmp_path)))
+    study = open_study(tmp_path)
+    target = CategoricalDistribution(["torch.hub.load"])
+    trial = create_trial(
+        value=0.5, params={"model._target_": "torch.hub.load"}, distributions={"model._target_": target}
+    )
+    with pytest.raises(UserError, match=re.escape("model._target_=torch.hub.load")):
+        train(study, trial, tmp_path / "0", 0)
+
+
+@pytest.mark.parametrize("name", ["what?", "my%20drive", "a#b", "näh und fern", "a=b&c", "50%"])
+def test_a_study_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    (folder := tmp_path / name).mkdir()
+    search = Search([LR], 3, "none", 0, 1, "/")
+    found_study(folder, search)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == ["study.db"]
+    assert read_search(open_study(folder)) == search
+
+
+def test_a_search_is_founded_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Search([*DIGITS, LR], 1, "none", 0, 1, str(tmp_path))
+    count = 0
+
+    def killed_at(number: int) -> None:
+        original = optuna.Study.set_user_attr
+
+        def set_user_attr(study: optuna.Study, key: str, value: Any) -> None:
+            nonlocal count
+            if count == number:
+                raise KeyboardInterrupt
+            count += 1
+            original(study, key, value)
+
+        monkeypatch.setattr(optuna.Study, "set_user_attr", set_user_attr)
+        with pytest.raises(KeyboardInterrupt):
+            found_study(tmp_path, search)
+        monkeypatch.undo()
+
+    for number in range(6):
+        count = 0
+        killed_at(number)
+        assert not [*tmp_path.iterdir()]
+    monkeypatch.setattr("sys.argv", ["tune", f"folder={tmp_path}"])
+    with pytest.raises(UserError, match="is begun again by the whole command"):
+        tune()
+    found_study(tmp_path, search)
+    assert read_search(open_study(tmp_path)) == search
+
+
+def test_a_study_that_was_cut_while_it_was_founded_says_what_to_do(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=storage_in(tmp_path / "study.db"), study_name="search")
+    study.set_user_attr("words", [LR])
+    with pytest.raises(UserError, match=r"not a whole search: it lacks trials, .* give the whole command again"):
+        open_study(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["delete", "cut", "folder"])
+def test_a_trial_whose_results_were_lost_is_made_again(tmp_path: Path, command: Command, damage: str) -> None:
+    words = [*FIXED, LR, "trials=3", "folder=one"]
+    assert command(*words, program=TUNE).returncode == 0
+    before, summary = results_of(tmp_path / "one"), tmp_path / "one" / "1" / "summary.json"
+    if damage == "delete":
+        summary.unlink()
+    elif damage == "cut":
+        summary.write_text(summary.read_text()[:100])
+    else:
+        shutil.rmtree(summary.parent)
+    again = command("folder=one", TINY_CODE, program=TUNE)
+    assert again.returncode == 0, again
+    assert "Trial 1 starts again, because its results were lost" in again.stdout
+    assert "All 3 trials of one are done (2 were before)." in again.stdout
+    assert results_of(tmp_path / "one") == before
+    assert len(open_study(tmp_path / "one").get_trials()) == 3
+
+
+def test_a_pruned_trial_whose_results_were_lost_is_pruned_again(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    study, trial, stack = begin(folder, "epochs=3")
+    study.pruner = optuna.pruners.ThresholdPruner(lower=1.1, n_warmup_steps=2)
+    with stack:
+        run_trial(study, trial, folder / "0", 0)
+    before = read_summary(folder / "0")
+    (folder / "0" / "summary.json").unlink()
+    with ExitStack() as others:
+        claimed = claim(study, folder, others)
+        assert claimed is not None
+        assert claimed[1] == 0
+        run_trial(study, claimed[0], folder / "0", 0)
+    after = read_summary(folder / "0")
+    for key in ("status", "error", "val_accuracy", "val_loss", "epochs", "config_hash"):
+        assert after[key] == before[key]
+    assert [found.state for found in study.get_trials()] == [TrialState.PRUNED]
+
+
+@pytest.mark.parametrize("size", ["60k", "140k"])
+def test_a_search_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
+    tmp_path: Path, command: Command, size: str
+) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, size):
+        words = [*FIXED, LR, "trials=2", f"folder={disk / 't'}"]
+        full = command(*words, program=TUNE)
+        assert full.returncode == 1
+        assert "Traceback" not in full.stdout + full.stderr
+        assert full.stderr.strip()
+        subprocess.run(["mount", "-o", "remount,size=60m", "tmpfs", disk], check=True)
+        again = command(*words, program=TUNE)
+        assert again.returncode == 0, again
+        assert "All 2 trials" in again.stdout
 
 
 def test_help_shows_how(command: Command) -> None:
