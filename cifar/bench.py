@@ -27,12 +27,13 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from cifar import cli, signals
+from cifar import signals
 from cifar.building import build_loaders, build_parts, create
 from cifar.config import check
 from cifar.data.images import Images, checked
 from cifar.device import Device, set_up_device
 from cifar.errors import UserError
+from cifar.exits import guard
 from cifar.experiment import new_trainer
 from cifar.run_folder import git_commit, library_versions, prepare_results, write_results
 from cifar.search import compose_trial
@@ -260,4 +261,4 @@ def bench(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(bench)
+    guard(bench)

@@ -9,11 +9,19 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from cifar.paths import shown
 from cifar.trust import targets_in_words
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def words_of(hydra: Any, kind: str = "task") -> list[str]:
+    """Return the overrides in Hydra's own node as they were typed: what is in them is resolved where it stands."""
+    words = OmegaConf.to_container(hydra.overrides[kind], resolve=False)
+    assert isinstance(words, list)
+    return [str(word) for word in words]
 
 
 def config_flags() -> list[str]:
@@ -32,7 +40,7 @@ def config_flags() -> list[str]:
             flags += ["--config-dir", path]
     if hydra.job.config_name not in (None, "config"):
         flags += ["--config-name", hydra.job.config_name]
-    return flags + [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
+    return flags + [word for word in words_of(hydra, "hydra") if word.startswith("hydra.searchpath=")]
 
 
 def named_code(words: Iterable[str]) -> list[str]:
@@ -79,7 +87,7 @@ def run_command(words: Iterable[str], flags: Sequence[str] = ()) -> str:
 
 def resume_command(path: Path) -> str:
     """Return the command that goes on with the run in a folder, or from a checkpoint, for a shell."""
-    task = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    task = words_of(HydraConfig.get()) if HydraConfig.initialized() else []
     return run_command([f"resume={path_value(shown(path))}", *named_code(task)], config_flags())
 
 

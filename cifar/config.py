@@ -111,47 +111,61 @@ OmegaConf.register_new_resolver("times", lambda first, second: first * second, r
 
 Rule = tuple[str, Callable[[Any], bool]]
 
-POSITIVE: Rule = ("1 or more", lambda value: value >= 1)
-NOT_NEGATIVE: Rule = ("0 or more", lambda value: value >= 0)
+MOST = 10**9  # of anything that is counted
+MOST_THREADS = 1024  # far more than any machine has cores; torch ends the process where a thread can't be had
+MOST_KEPT = 1000  # every one of these checkpoints is renamed at every save
+
+
+def whole(least: int, most: int = MOST, what: str = "", or_null: str = "") -> Rule:
+    """Return the rule for a whole number, or null if `or_null` says what that means."""
+    text = f"{what}{least} to {most:,}{or_null}"
+    return text, lambda value: (bool(or_null) and value is None) or (value is not None and least <= value <= most)
+
+
+def is_positive(value: float) -> bool:
+    """Return whether the number is more than 0 and finite."""
+    return 0 < value < math.inf
+
+
+SEED = whole(0, 2**63 - 1)  # what torch and a 64-bit file format can hold
 
 # What types cannot say: what a key takes, in words, and whether a value is that.
 RULES: dict[str, Rule] = {
-    "lr": ("a positive number, such as 0.01", lambda value: 0 < value < math.inf),
-    "epochs": ("a whole number of epochs, 0 to evaluate only", lambda value: value >= 0),
-    "batch_size": POSITIVE,
-    "accumulate": POSITIVE,
-    "eval_batch_size": POSITIVE,
-    "seed": NOT_NEGATIVE,
+    "lr": ("a positive number, such as 0.01", is_positive),
+    "epochs": whole(0, what="a whole number of epochs, "),
+    "batch_size": whole(1),
+    "accumulate": whole(1),
+    "eval_batch_size": whole(1),
+    "seed": SEED,
     "label_smoothing": ("a number from 0 to less than 1", lambda value: 0 <= value < 1),
     "tta": ("one of " + ", ".join(VIEWS), lambda value: value in VIEWS),
     "on_nonfinite": ("one of " + ", ".join(REACTIONS), lambda value: value in REACTIONS),
-    "checkpoint.every_epochs": ("1 or more, or null", lambda value: value is None or value >= 1),
-    "checkpoint.every_minutes": ("a positive number, or null", lambda value: value is None or value > 0),
-    "checkpoint.keep": POSITIVE,
-    "log_every": ("a number of steps, 1 or more", lambda value: value >= 1),
-    "data.limit": ("a number of images, 1 or more, or null for all", lambda value: value is None or value >= 1),
-    "data.val_size": ("a number of training images, 0 or more", lambda value: value >= 0),
-    "data.split_seed": NOT_NEGATIVE,
-    "data.test_limit": (
-        "a number of test images, 1 or more, or null for all",
-        lambda value: value is None or value >= 1,
-    ),
-    "data.num_classes": POSITIVE,
-    "data.mean": ("three numbers", lambda value: len(value) == 3),
-    "data.std": ("three positive numbers", lambda value: len(value) == 3 and min(value) > 0),
+    "checkpoint.every_epochs": whole(1, or_null=", or null"),
+    "checkpoint.every_minutes": ("a positive number, or null", lambda value: value is None or is_positive(value)),
+    "checkpoint.keep": whole(1, MOST_KEPT),
+    "log_every": whole(1, what="a number of steps, "),
+    "data.limit": whole(1, what="a number of images, ", or_null=", or null for all"),
+    "data.val_size": whole(0, what="a number of training images, "),
+    "data.split_seed": SEED,
+    "data.test_limit": whole(1, what="a number of test images, ", or_null=", or null for all"),
+    "data.num_classes": whole(1, 1_000_000),
+    "data.mean": ("three numbers", lambda value: len(value) == 3 and all(map(math.isfinite, value))),
+    "data.std": ("three positive numbers", lambda value: len(value) == 3 and all(map(is_positive, value))),
     "device.name": ("one of " + ", ".join(DEVICES), lambda value: value in DEVICES),
     "device.precision": ("one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
-    "device.threads": ("1 or more, or null for torch's default", lambda value: value is None or value >= 1),
+    "device.threads": whole(1, MOST_THREADS, or_null=", or null for torch's default"),
 }
 
 
 def check(cfg: DictConfig) -> None:
     """Raise `UserError` for the first key that the schema lacks or value that no run could use."""
-    groups = (("data.", cfg.data, Data), ("device.", cfg.device, Device), ("checkpoint.", cfg.checkpoint, Checkpoint))
-    for prefix, node, schema in (("", cfg, Config), *groups):
+    for group, schema in (("", Config), ("data", Data), ("device", Device), ("checkpoint", Checkpoint)):
+        node, prefix = (cfg[group], f"{group}.") if group else (cfg, "")
         known = [entry.name for entry in fields(schema)]
-        if unknown := [str(key) for key in node if key not in known]:
-            raise unknown_key(prefix + unknown[0], known)
+        present = [str(key) for key in node]
+        for key in [*present, *known]:
+            if key not in known or key not in present or OmegaConf.is_missing(node, key):
+                raise unknown_key(prefix + key, known)
     for key in RULES:
         check_value(cfg, key)
 

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from cifar.command_line import config_flags, quote, run_command
+from cifar.command_line import config_flags, quote, run_command, words_of
 from cifar.config import RULES
 from cifar.errors import UserError
 from cifar.sweep import Begun, Plan, key_of, read_plan
@@ -30,7 +30,7 @@ FLAGS = ("--config-path", "--config-dir", "--config-name")
 def begun_by(config: DictConfig, words: list[str], base: dict[str, Any]) -> Begun:
     """Return what the sweep that runs was begun with; `words` are the command's, `base` is what they make of it."""
     flags = [flag for flag in config_flags() if not flag.startswith("hydra.searchpath=")]
-    hydra = [word for word in config.hydra.overrides.hydra if key_of(word) not in OF_EVERY_SWEEP]
+    hydra = [word for word in words_of(config.hydra, "hydra") if key_of(word) not in OF_EVERY_SWEEP]
     return Begun(words, hydra, flags, os.getcwd(), base)
 
 

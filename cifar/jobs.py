@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cifar import signals, streams
-from cifar.command_line import config_flags, named_choices, resume_command
+from cifar.command_line import config_flags, named_choices, resume_command, words_of
 from cifar.config import check, config_hash, resolve
 from cifar.errors import DivergedError, Passing, StoppedError, UserError, continued_by, describe_end
 from cifar.orphans import ended_with_parent
@@ -115,7 +115,7 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
         if is_sweep:
             cfg, checkpoint = restore_or_begin_anew(cfg, folder, f"Job {hydra.job.num}")
         else:
-            cfg, checkpoint = restore(cfg, folder, [*hydra.overrides.task], config_folders())
+            cfg, checkpoint = restore(cfg, folder, words_of(hydra), config_folders())
         if summary := finished(folder, config_hash(resolve(cfg))):
             return old_result(summary, folder)
         if checkpoint is None:
@@ -133,11 +133,10 @@ def origin(is_sweep: bool) -> dict[str, Any]:
     """Return how the command line described the job, for its summary."""
     hydra = HydraConfig.get()
     choices = {group: choice for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
-    words = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    assert isinstance(words, list)
+    words = words_of(hydra)
     return {
         "job": hydra.job.num if is_sweep else None,
-        "overrides": [word for word in words if not re.match(r"\+{0,2}resume=", str(word))],
+        "overrides": [word for word in words if not re.match(r"\+{0,2}resume=", word)],
         "flags": config_flags(),
         "choices": named_choices(choices, words),
     }
@@ -148,7 +147,7 @@ def job_label(config: Any) -> str:
     number, plan = config.hydra.job.num, read_plan(absolute(config.hydra.sweep.dir))
     if plan is not None and number in plan.numbers:
         return plan.label(number)
-    return " ".join(word for word in config.hydra.overrides.task if word != "resume=auto")
+    return " ".join(word for word in words_of(config.hydra) if word != "resume=auto")
 
 
 def old_result(summary: dict[str, Any], folder: Path) -> float:

@@ -10,8 +10,9 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from cifar.command_line import quote
+from cifar.command_line import quote, words_of
 
 
 def claim(folder: Path) -> Path:
@@ -46,11 +47,11 @@ class NewFolder(Callback):
 def claim_for(config: DictConfig, kind: str) -> Path | None:
     """Claim what hydra.run.dir or hydra.sweep.dir asks for and put it there; None if it is not named by the time."""
     node = config.hydra[kind]
-    is_continued = any(re.match(r"\+{0,2}resume=", word) for word in config.hydra.overrides.task)
+    is_continued = any(re.match(r"\+{0,2}resume=", word) for word in words_of(config.hydra))
     is_named_by_time = any("${now:" in line for line in OmegaConf.to_yaml(node).splitlines() if line.startswith("dir:"))
     if is_continued or not is_named_by_time:
         return None
-    with suppress(OSError):  # Hydra meets the same and says so
+    with suppress(OSError, OmegaConfBaseException):  # Hydra meets the same and says so
         folder = claim(Path(node.dir))
         with open_dict(config):
             node.dir = str(folder)

@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar import signals
 from cifar.csv_files import points_csv, runs_csv
 from cifar.errors import UserError
+from cifar.exits import guard
 from cifar.markdown import markdown
 from cifar.reading import read_results
 from cifar.results import Results
@@ -97,15 +97,11 @@ def main() -> None:
         "--output", type=Path, help="where to write it: the folder if it is one, else multirun/report-DATE-TIME"
     )
     options = parser.parse_args()
-    try:
-        folders = find_folders(options.folders)
-        output = options.output or (
-            folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
-        )
-        with signals.pipe_may_close():
-            report(folders, output)
-    except (UserError, OSError) as error:
-        sys.exit(str(error))
+    folders = find_folders(options.folders)
+    output = options.output or (
+        folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
+    )
+    report(folders, output)
 
 
 def find_folders(words: Sequence[str]) -> list[Path]:
@@ -121,4 +117,4 @@ def find_folders(words: Sequence[str]) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

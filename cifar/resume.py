@@ -25,6 +25,7 @@ from cifar.config import AUTO as AUTO
 from cifar.config import Config, number_changes, resolve
 from cifar.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, RUN_PY, refuse_untrusted, sweep_arguments
 from cifar.errors import DivergedError, UserError
+from cifar.exits import guard
 from cifar.formats import read_run
 from cifar.paths import absolute, shown
 from cifar.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
@@ -82,7 +83,10 @@ def resume_value(word: str) -> str | None:
     text = word.partition("=")[2]
     if text not in (AUTO, "null", "") and absolute(text).exists():
         return text
-    (override,) = OverridesParser.create().parse_overrides([word])
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:
+        return text  # such a path needs no quotes here, if there is one
     value = override.value()
     if override.is_sweep_override() or value == "":
         raise UserError(f"{word} is not possible: it takes one run's folder, a checkpoint, or auto.")
@@ -242,11 +246,8 @@ def main() -> None:
     folder = options.folder.absolute()
     typed = [(flag, getattr(options, flag.lstrip("-").replace("-", "_"))) for flag in FLAGS]
     flags = [part for flag, value in typed if value for part in (flag, absolute_flag(flag, value))]
-    try:
-        refuse_untrusted(folder, options.overrides, flags)
-        arguments, cwd = sweep_arguments(folder, options.overrides)
-    except (UserError, HydraException) as error:
-        sys.exit(str(error))
+    refuse_untrusted(folder, options.overrides, flags)
+    arguments, cwd = sweep_arguments(folder, options.overrides)
     num_before = num_over(folder)
     if cwd.is_dir():
         os.chdir(cwd)
@@ -262,4 +263,4 @@ def absolute_flag(flag: str, value: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -29,6 +29,7 @@ from cifar.run_folder import holds_run, put_aside, read_summary, score
 from cifar.study import claim, explained, latest_trials, open_study, read_search, retry_failed
 from cifar.sweep import num_over, progress, statuses, time_text
 from cifar.trust import own_targets, refuse_foreign_words
+from cifar.words import choose_nothing
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -42,7 +43,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 def compose_trial(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
     """Return run.py's configuration with the words, and the groups' choices."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=words, return_hydra_config=True)
+        cfg = compose("config", overrides=choose_nothing(words), return_hydra_config=True)
     choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
     assert isinstance(choices, dict)
     with open_dict(cfg):

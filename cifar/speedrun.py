@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from cifar import cli
 from cifar.building import build_loaders, build_parts
 from cifar.config import check
+from cifar.exits import guard
 from cifar.experiment import fit_to_images, new_trainer
 from cifar.run_folder import git_commit, library_versions, prepare_results, write_results
 from cifar.search import compose_trial
@@ -112,4 +112,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(main)
+    guard(main)

@@ -36,7 +36,7 @@ def point_to_nothing(number: int) -> None:
 
 
 def secure() -> None:
-    """Let the process go on without those of its standard streams that are closed now or are gone later."""
+    """Let the process go on whatever its standard streams can't show, and without those that are closed or go later."""
     names = ("stdin", "stdout", "stderr")
     for number in range(len(names)):
         try:
@@ -47,6 +47,8 @@ def secure() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115
         stream = getattr(sys, name)
+        if number and isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="replace")  # of a character that it can't show
         if number and is_plain(stream) and stream.fileno() == number:
             stream.flush()
             replacement = tolerant(stream, number)

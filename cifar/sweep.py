@@ -60,7 +60,8 @@ class Plan:
     def label(self, number: int) -> str:
         """Return what makes the job differ from the others, such as "lr=0.01 seed=3"."""
         words = self.swept_words(self.jobs[self.numbers.index(number)]) if number in self.numbers else ()
-        return " ".join(word.lstrip("+") for word in words) or f"job {number}"
+        shown = (f"{word[:-2]}null" if word.endswith("=[]") else word.lstrip("+") for word in words)
+        return " ".join(shown) or f"job {number}"
 
     def swept_words(self, job: list[str]) -> tuple[str, ...]:
         """Return those of the job's overrides that others may have differently."""

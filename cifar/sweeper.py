@@ -27,6 +27,7 @@ from cifar.command_line import quote, resume_command
 from cifar.config import config_hash, resolve
 from cifar.continuing import again, begun_by, is_auto, typed_again
 from cifar.errors import StoppedError, UserError, continued_by
+from cifar.explain import explain
 from cifar.jobs import job_label, report_on, result_text
 from cifar.planning import base_changes, base_of, check_jobs, take_up
 from cifar.run_folder import locked, read_summary, refuse_used_folder, write_atomically
@@ -188,8 +189,8 @@ class Jobs(LogJobReturnCallback):
             self.log.info(f"{title} ({job_label(config)}): {result_text(summary)}, {seconds}")
         elif isinstance(error, StoppedError):
             self.log.info(f"{title}: {error}")
-        elif isinstance(error, UserError):
-            self.log.error(f"{title} failed: {error}")
+        elif (message := explain(error)) is not None:
+            self.log.error(f"{title} failed: {message}")
         else:
             super().on_job_end(config=config, job_return=job_return, **kwargs)
         folder = Path(config.hydra.sweep.dir)

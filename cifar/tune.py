@@ -10,10 +10,11 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cifar import cli, jobs
+from cifar import jobs
 from cifar.command_line import named_code
 from cifar.config import check
 from cifar.errors import UserError, continued_by
+from cifar.exits import guard
 from cifar.new_folder import claim
 from cifar.ranges import examples, label, split_ranges, to_words
 from cifar.run_folder import locked, read_summary
@@ -211,4 +212,4 @@ def conclude(folder: Path, num_before: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.guard(tune)
+    guard(tune)

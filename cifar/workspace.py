@@ -6,10 +6,10 @@ Creates a saved view whose panels are those that the README lists. It needs the 
 import argparse
 import logging
 import os
-import sys
 from typing import Any
 
 from cifar.errors import UserError
+from cifar.exits import guard
 from cifar.wandb_tracker import answers, has_api_key
 
 TIMEOUT_SECONDS = 20
@@ -53,19 +53,18 @@ def main() -> None:
     options = parser.parse_args()
     url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     logging.getLogger("wandb").setLevel(logging.CRITICAL)
+    workspace = make_workspace(options.entity, options.project, options.name)
+    if not has_api_key(url):
+        raise UserError("There is no API key; wandb login stores one.")
+    if not answers(url, TIMEOUT_SECONDS):
+        raise UserError(f"There is no answer from {url}.")
     try:
-        workspace = make_workspace(options.entity, options.project, options.name)
-        if not has_api_key(url):
-            raise UserError("There is no API key; wandb login stores one.")
-        if not answers(url, TIMEOUT_SECONDS):
-            raise UserError(f"There is no answer from {url}.")
         workspace.save()
-    except UserError as error:
-        sys.exit(str(error))
     except Exception as error:  # whatever the server or its client objects to
-        sys.exit(f"The view could not be saved: {type(error).__name__}: {' '.join(str(error).split())}")
+        reason = " ".join(str(error).split())
+        raise UserError(f"The view could not be saved: {type(error).__name__}: {reason}") from error
     print(workspace.url)
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)
