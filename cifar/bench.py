@@ -9,6 +9,7 @@ import argparse
 import multiprocessing
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -180,12 +181,19 @@ def step_flops(model: nn.Module, batch_size: int, device: torch.device) -> int:
     return int(counter.get_total_flops())
 
 
+def tell(words: list[str], what: str) -> None:
+    """Say on stderr what happens now: a comparison takes minutes."""
+    print(f"{words[0]}: {what}", file=sys.stderr, flush=True)
+
+
 def compare(words: list[str], num_rounds: int, num_steps: int) -> dict[str, Any]:
     """Let both take turns, and return what was measured: seconds, bytes, and the ratio in every round."""
     cfg, _ = compose_trial(words)
     check(cfg)
     device = set_up_device(**cfg.device)
+    tell(words, "measuring the memory in processes of their own …")
     memory = {name: in_own_process(peak_memory, name, words, WARM_UP_STEPS) for name in LOOPS}
+    tell(words, "warming up …")
     contestants = {name: make(cfg) for name, make in LOOPS.items()}
     for contestant in contestants.values():
         contestant.take_turn(WARM_UP_STEPS)
@@ -194,6 +202,8 @@ def compare(words: list[str], num_rounds: int, num_steps: int) -> dict[str, Any]
         rates.append(matmul_rate(device))
         order = [*LOOPS][:: 1 if number % 2 == 0 else -1]
         rounds.append({name: contestants[name].take_turn(num_steps) for name in order})
+        times = ", ".join(f"{name} {1000 * rounds[-1][name].total / num_steps:.1f}" for name in LOOPS)
+        tell(words, f"round {number + 1} of {num_rounds}: {times} ms per step")
     flops = step_flops(create(cfg.model), cfg.batch_size, device.torch_device)
     return {
         "words": words,

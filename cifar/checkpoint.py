@@ -62,7 +62,7 @@ class Checkpoints:
                 if newer.exists():
                     newer.replace(older)
 
-        data = sealed(content)
+        data, is_first = sealed(content), not names[0].exists()
         try:
             write_atomically(names[0], lambda file: file.write(data), before_rename=shift)
             for path in find_checkpoints(self.folder)[self.keep :]:
@@ -73,6 +73,9 @@ class Checkpoints:
                 way_on = f"The checkpoints before it are intact. When that is mended: {self.way_on}"
             raise UserError(f"{names[0]} can't be written: {error.strerror or error}. {way_on}") from error
         self.saved_at = monotonic()
+        if is_first:
+            size = f"{data.nbytes / 1e6:,.0f} MB" if data.nbytes > 1e6 else f"{data.nbytes / 1e3:,.0f} kB"
+            log.info(f"A checkpoint takes {size}; the last {self.keep} are kept")
 
 
 def checkpoint_name(number: int) -> str:

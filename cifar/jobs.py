@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -122,6 +123,8 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
             save_hydra_files(cfg, folder)
         elif cfg.resume != AUTO:
             set_newer_aside(cfg.resume, folder)
+    if "torch" not in sys.modules and sys.stderr.isatty():
+        print("Loading PyTorch …", file=sys.stderr)
     from cifar.experiment import run  # imports torch, which takes seconds
 
     group = "/".join(Path(hydra.sweep.dir).parts[-2:]) if is_sweep else None

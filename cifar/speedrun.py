@@ -6,6 +6,7 @@ run, whose time is given apart, does for all.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -52,6 +53,7 @@ def timed_run(words: list[str]) -> dict[str, Any]:
 
 def time_recipe(words: list[str], num_seeds: int) -> Iterator[dict[str, Any]]:
     """Run once for what is done once, then with every seed; yield what is known after each."""
+    print(f"{words[0]}: a first run, for what is done once …", file=sys.stderr, flush=True)
     first = timed_run([*words, "seed=0"])
     runs: list[dict[str, Any]] = []
     for seed in range(num_seeds):

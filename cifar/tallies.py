@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,8 @@ class Totals:
     def grad_norm(self) -> float:
         """Mean over the finite steps, NaN without any."""
         return self.norm_sum / self.num_steps if self.num_steps else math.nan
+
+
+def outlook(loss: float, seconds: float, num_done: int, num_left: int) -> str:
+    """Return what a progress bar says of the whole run: its loss, and the time left if the steps go on as they did."""
+    return f"loss {loss:.4f}, the run ends in {tqdm.format_interval(seconds / num_done * num_left)}"

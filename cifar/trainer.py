@@ -19,7 +19,7 @@ from cifar.device import explain_out_of_memory
 from cifar.errors import DivergedError
 from cifar.schedules import Schedule, group_factors
 from cifar.step import TrainingStep
-from cifar.tallies import Best, Evaluation, Result, Totals, Window
+from cifar.tallies import Best, Evaluation, Result, Totals, Window, outlook
 from cifar.tta import views
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,8 @@ class Trainer:
                 if self.index % self.log_every == 0 or self.index == num_steps:
                     metrics = self.read_window()
                     self.log_metrics(metrics | {"lr": lr}, self.step, self.epoch + 1)
+                    seconds, num_left = self.train_seconds + self.eval_seconds, self.epochs * num_steps - self.step
+                    bar.set_postfix_str(outlook(totals.loss, seconds, self.step, num_left), refresh=False)
                     log.info(f"{title}, Step [{self.index}/{num_steps}] Loss: {totals.loss:.4f}")
                 self.between_batches()
         self.train_loss = totals.loss

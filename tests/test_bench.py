@@ -58,7 +58,16 @@ def test_both_are_compared_in_turn_and_written_down(
     for turn, ratio in zip(result["rounds"], result["ratios"], strict=True):
         assert ratio == turn[PLAIN]["total"] / turn[OURS]["total"]
     assert result["floor_seconds"] == result["flops"] / result["matmul_flops_per_second"]
-    assert capsys.readouterr().out == table(result) + "\n"
+    shown = capsys.readouterr()
+    assert shown.out == table(result) + "\n"
+    rounds = [
+        ", ".join(f"{name} {500 * turn[name]['total']:.1f}" for name in (PLAIN, OURS)) for turn in result["rounds"]
+    ]
+    assert shown.err.splitlines() == [
+        "model=resnet50: measuring the memory in processes of their own …",
+        "model=resnet50: warming up …",
+        *(f"model=resnet50: round {number} of 3: {text} ms per step" for number, text in enumerate(rounds, start=1)),
+    ]
 
 
 def test_the_table_to_the_digit() -> None:

@@ -77,6 +77,8 @@ def test_a_piped_run_prints_the_reports_lines_and_nothing_else(tmp_path: Path, c
     (folder,) = tmp_path.glob("outputs/*/*")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("tiny with 330 parameters on cpu (")
+    kilobytes = round((folder / "checkpoint-1.pt").stat().st_size / 1e3)
+    assert lines.pop(3) == f"A checkpoint takes {kilobytes} kB; the last 2 are kept"
     assert [line.rpartition(" ")[0] for line in lines[1:5]] == [
         "Epoch [1/2], Step [4/8] Loss:",
         "Epoch [1/2], Step [8/8] Loss:",

@@ -18,7 +18,7 @@ from cifar.device import explain_out_of_memory, set_up_device
 from cifar.errors import DivergedError, UserError
 from cifar.schedules import Constant, Cosine, Schedule, Step
 from cifar.step import TrainingStep
-from cifar.tallies import Window
+from cifar.tallies import Window, outlook
 from cifar.trainer import Metrics, Trainer
 from tests.tiny_model import tiny
 
@@ -416,3 +416,17 @@ def test_random_states_of_other_devices_do_not_matter() -> None:
     expected = torch.rand(3)
     CPU.set_random_state(state | {"cuda": [torch.zeros(16, dtype=torch.uint8)], "mps": torch.zeros(3)})
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_bar_shows_the_loss_and_the_time_left_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the loop has waited for the device anyway."""
+    shown: list[str] = []
+    monkeypatch.setattr("cifar.trainer.tqdm.set_postfix_str", lambda bar, text, refresh: shown.append(text))
+    trainer, logged = make_trainer(make_loader(), log_every=5, epochs=3)
+    trainer.fit()
+    losses = losses_of(logged)
+    epochs = [losses[2 * epoch : 2 * epoch + 2] for epoch in range(3)]
+    means = [mean for first, second in epochs for mean in (first, (first + second) / 2)]
+    assert [text.partition(",")[0] for text in shown] == [f"loss {mean:.4f}" for mean in means]
+    assert shown[-1].endswith(", the run ends in 00:00")
+    assert outlook(1.23456, seconds=30.0, num_done=10, num_left=25) == "loss 1.2346, the run ends in 01:15"
