@@ -285,7 +285,7 @@ def test_limit_and_split_take_different_images_and_the_limit_leaves_the_split_al
         ("optimizer.betas=[2,2]", "optimizer.betas=[2, 2] is not possible"),
         ("model._target_=cifar.models.absent.net", "cifar.models.absent"),
         ("+optimizer.momentun=0.9", "momentun"),
-        ("init_from=absent.pt", "init_from='absent.pt': there is no such file"),
+        ("init_from=absent.pt", "absent.pt': there is no such file"),
     ],
 )
 def test_a_mistake_is_a_user_error_and_in_the_summary(
