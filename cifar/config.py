@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from cifar.ancestry import content_hash
 from cifar.errors import UserError
 from cifar.formats import without_defaults
+from cifar.nested import flatten
 from cifar.paths import why_no_file
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -217,14 +218,6 @@ def missing_files(cfg: DictConfig) -> list[str]:
     """Return a message for each file that the configuration names, that a run needs and that is not there."""
     path = cfg.init_from
     return [] if path is None or content_hash(path) else [f"init_from={path!r}: {why_no_file(path)}."]
-
-
-def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested dicts by their keys with dots."""
-    leaves: dict[str, Any] = {}
-    for key, value in node.items():
-        leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
 
 
 def decides_numbers(key: str) -> bool:

@@ -14,12 +14,13 @@ from cifar import signals
 from cifar.ancestry import content_hash
 from cifar.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.command_line import continued
-from cifar.config import AUTO, check, config_hash, flatten, point_hash, resolve
+from cifar.config import AUTO, check, config_hash, point_hash, resolve
 from cifar.data.loader import Loader
 from cifar.errors import DivergedError, UserError, describe_end
 from cifar.formats import FORMAT_VERSION
 from cifar.in_place import Watched
 from cifar.keeper import Keeper
+from cifar.nested import flatten
 from cifar.paths import shown
 from cifar.predictions import Predictions
 from cifar.run_folder import LOCK, git_commit, library_versions, score, write_json

@@ -170,13 +170,6 @@ def save_hydra_files(cfg: DictConfig, folder: Path) -> None:
     OmegaConf.save(HydraConfig.get().overrides.task, target / "overrides.yaml")
 
 
-def result_text(summary: dict[str, Any]) -> str:
-    """Return a finished run's accuracies in words."""
-    sets = [("val_accuracy", "validation"), ("test_accuracy", "test")]
-    found = [f"{100 * summary[key]:.2f} % on the {name} images" for key, name in sets if summary.get(key) is not None]
-    return ", ".join([*(["diverged"] if summary.get("status") == "diverged" else []), *found])
-
-
 def report_on(folder: Path, tracker: DictConfig) -> None:
     """Write and show the report on the runs in a folder, and give it to the dashboard; a failure only warns."""
     try:

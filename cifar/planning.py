@@ -12,8 +12,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from cifar.config import RULES, check, check_value, decides_numbers, flatten
+from cifar.config import RULES, check, check_value, decides_numbers
 from cifar.errors import UserError
+from cifar.nested import flatten
 from cifar.run_folder import read_summary
 from cifar.sweep import OVER, Plan, key_of
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cifar.config import decides_numbers, flatten
+from cifar.config import decides_numbers
 from cifar.errors import UserError
 from cifar.formats import with_defaults
+from cifar.nested import flatten
 from cifar.records import UNREADABLE, is_count, is_texts, is_whole, read_curves, read_summary, read_yaml, tidy
 from cifar.results import Point, Results, Run, Value, show
 from cifar.run_folder import is_locked

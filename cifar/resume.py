@@ -124,7 +124,8 @@ def restore(
     Raises `UserError` for code that neither `cfg` nor a file in the `config_folders` names, and for the first value
     that would have given other numbers so far; then nothing has changed.
     """
-    from cifar.checkpoint import find_checkpoints, read_checkpoint, read_newest  # imports torch, which takes seconds
+    from cifar.checkpoint import find_checkpoints, read_newest  # imports torch, which takes seconds
+    from cifar.sealed import read_checkpoint
 
     path = None if cfg.resume == AUTO else absolute(cfg.resume)
     if path is not None and folder not in (path, path.parent):

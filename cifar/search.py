@@ -22,12 +22,11 @@ from cifar import signals
 from cifar.config import config_hash, resolve
 from cifar.errors import DivergedError, PrunedError, UserError
 from cifar.in_place import RunLog
-from cifar.jobs import result_text
 from cifar.ranges import label, split_ranges, to_words
 from cifar.resume import AUTO, finished, restore_or_begin_anew
 from cifar.run_folder import holds_run, put_aside, read_summary, score
 from cifar.study import claim, explained, latest_trials, open_study, read_search, retry_failed
-from cifar.sweep import num_over, progress, statuses, time_text
+from cifar.sweep import num_over, progress, result_text, statuses, time_text
 from cifar.trust import own_targets, refuse_foreign_words
 from cifar.words import choose_nothing
 

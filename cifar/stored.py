@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cifar.config import flatten
+from cifar.nested import flatten
 from cifar.trust import TARGET, as_data
 
 # Where things lie on the machine: when a run goes on, what it took from the environment is looked up there anew.

@@ -150,6 +150,13 @@ def num_over(folder: Path) -> int:
     return sum(status in OVER for status in statuses(folder))
 
 
+def result_text(summary: dict[str, Any]) -> str:
+    """Return a finished run's accuracies in words."""
+    sets = [("val_accuracy", "validation"), ("test_accuracy", "test")]
+    found = [f"{100 * summary[key]:.2f} % on the {name} images" for key, name in sets if summary.get(key) is not None]
+    return ", ".join([*(["diverged"] if summary.get("status") == "diverged" else []), *found])
+
+
 def time_text(seconds: float) -> str:
     """Return a duration in words, such as "3 min 20 s"."""
     minutes, rest = divmod(round(seconds), 60)

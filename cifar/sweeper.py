@@ -28,7 +28,7 @@ from cifar.config import config_hash, resolve
 from cifar.continuing import again, begun_by, is_auto, typed_again
 from cifar.errors import StoppedError, UserError, continued_by
 from cifar.explain import explain
-from cifar.jobs import job_label, report_on, result_text
+from cifar.jobs import job_label, report_on
 from cifar.planning import base_changes, base_of, check_jobs, take_up
 from cifar.run_folder import locked, read_summary, refuse_used_folder, write_atomically
 from cifar.sweep import (
@@ -39,6 +39,7 @@ from cifar.sweep import (
     num_over,
     progress,
     read_plan,
+    result_text,
     statuses,
     time_text,
     write_plan,

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cifar.config import flatten
 from cifar.errors import UserError
+from cifar.nested import flatten
 from cifar.predictions import Predictions
 from cifar.tracking import NoTracker
 

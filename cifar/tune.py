@@ -20,7 +20,7 @@ from cifar.ranges import examples, label, split_ranges, to_words
 from cifar.run_folder import locked, read_summary
 from cifar.search import CONF, compose_trial, run_search
 from cifar.study import PRUNERS, STUDY, Search, best_trial, explained, found_study, lengthen, open_study, read_search
-from cifar.sweep import num_over
+from cifar.sweep import num_over, result_text
 from cifar.trust import own_targets, refuse_foreign_words, refuse_resolvers
 
 VAL_SIZE = 5000
@@ -201,7 +201,7 @@ def conclude(folder: Path, num_before: int) -> None:
     if best is not None:
         number, parameters = best
         words = shlex.join([*others, *to_words(parameters), "seed=range(1,6)"])
-        print(f"Best trial: {number} ({label(parameters)}): {jobs.result_text(read_summary(folder / str(number)))}")
+        print(f"Best trial: {number} ({label(parameters)}): {result_text(read_summary(folder / str(number)))}")
         print(f"It was picked for its luck too. How good it is on average: python run.py -m {words}")
     num_done = num_over(folder)
     if num_done < search.trials:

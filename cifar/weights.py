@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cifar.ancestry import Ancestry, seen_by
-from cifar.checkpoint import DamagedError, load_state, read_checkpoint
+from cifar.checkpoint import load_state
 from cifar.errors import UserError
+from cifar.sealed import DamagedError, read_checkpoint
 
 log = logging.getLogger(__name__)
 

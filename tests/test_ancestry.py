@@ -9,11 +9,11 @@ import torch
 
 from cifar import ancestry
 from cifar.ancestry import content_hash, may_have_seen, seen_by
-from cifar.checkpoint import read_checkpoint
 from cifar.config import config_hash, missing_files, point_hash, resolve
 from cifar.errors import UserError
 from cifar.experiment import run
 from cifar.resume import finished, restore
+from cifar.sealed import read_checkpoint
 from tests.conftest import QUIET, ROOT, Compose, read_summary
 from tests.tiny_model import tiny
 

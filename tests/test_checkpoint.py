@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cifar.checkpoint import Checkpoints, find_checkpoints, read_checkpoint, read_newest, sealed
+from cifar.checkpoint import Checkpoints, find_checkpoints, read_newest
 from cifar.errors import UserError
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
+from cifar.sealed import read_checkpoint, sealed
 from cifar.weights import load_weights
 
 

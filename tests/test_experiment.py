@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from cifar.building import build_loaders, build_parts
-from cifar.checkpoint import read_checkpoint
 from cifar.config import config_hash, point_hash, resolve
 from cifar.device import DEFAULT_THREADS
 from cifar.errors import DivergedError, UserError
 from cifar.experiment import run
 from cifar.models.resnet import resnet50
+from cifar.sealed import read_checkpoint
 from cifar.tracking import RunInfo
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 from tests.test_config import CHOICES

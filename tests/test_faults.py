@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from cifar.checkpoint import read_checkpoint
 from cifar.run_folder import is_locked, locked
+from cifar.sealed import read_checkpoint
 from cifar.sweep import Begun, make_plan, write_plan
 from tests.conftest import QUIET, ROOT, SLOW, TINY, Command, Start, read_metrics, read_summary
 from tests.processes import small_disk

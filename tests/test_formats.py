@@ -11,9 +11,8 @@ import pytest
 import torch
 import yaml
 
-from cifar.checkpoint import read_checkpoint, sealed
 from cifar.command_line import CONF
-from cifar.config import Checkpoint, Config, Data, Device, config_hash, flatten, point_hash, resolve
+from cifar.config import Checkpoint, Config, Data, Device, config_hash, point_hash, resolve
 from cifar.device import set_up_device
 from cifar.errors import UserError
 from cifar.experiment import run
@@ -27,8 +26,10 @@ from cifar.formats import (
     with_defaults,
     without_defaults,
 )
+from cifar.nested import flatten
 from cifar.resume import restore, restore_or_begin_anew
 from cifar.run_folder import library_versions
+from cifar.sealed import read_checkpoint, sealed
 from tests.conftest import ROOT, Compose, read_summary
 
 FIRST = ROOT / "tests" / "formats" / "1"  # a run of the first format, cut in the second of two epochs

@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "orphans", "predictions", "signals", "statistics", "streams", "tallies", "tta"},
     {"paths"},
     {"ancestry"},
-    {"in_place", "limits"},
+    {"in_place", "limits", "nested"},
     {
         "models.resnet",
         "models.resnet18",
@@ -30,7 +30,7 @@ LAYERS = [
         "run_folder",
         "trust",
     },
-    {"command_line"},
+    {"command_line", "sealed"},
     {"checkpoint", "step", "sweep", "tracking", "wording"},
     {"data.sources", "drawing", "new_folder", "study", "weights"},
     {"data.loader", "ticks"},

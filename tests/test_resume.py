@@ -12,13 +12,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from cifar import signals
-from cifar.checkpoint import find_checkpoints, read_checkpoint
+from cifar.checkpoint import find_checkpoints
 from cifar.command_line import quote
 from cifar.config import config_hash, resolve
 from cifar.errors import DivergedError, UserError
 from cifar.experiment import run
 from cifar.resume import finished, place, restore, result_of, set_newer_aside, with_overrides
 from cifar.run_folder import put_aside
+from cifar.sealed import read_checkpoint
 from cifar.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 

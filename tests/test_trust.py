@@ -10,12 +10,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from cifar.checkpoint import read_checkpoint, sealed
 from cifar.command_line import CONF
 from cifar.config import resolve
 from cifar.errors import UserError
 from cifar.experiment import run
 from cifar.resume import restore
+from cifar.sealed import read_checkpoint, sealed
 from cifar.trust import (
     as_data,
     own_targets,
