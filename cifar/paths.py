@@ -1,6 +1,9 @@
 """Paths as a user types them: with `~`, and relative to the folder in which the command was typed."""
 
 import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -25,6 +28,15 @@ def absolute(path: str) -> Path:
 def shown(path: Path) -> str:
     """Return the path as one would type it where the command was typed."""
     return os.path.relpath(path, typed_in())
+
+
+def python() -> str:
+    """Return how one calls this Python where the command was typed: by its path if the environment is not activated."""
+    found = shutil.which("python")
+    if not sys.executable or (found and Path(found).parent == Path(sys.executable).parent):
+        return "python"
+    path = Path(sys.executable)
+    return shlex.quote(shown(path) if path.is_relative_to(typed_in()) else str(path))
 
 
 def why_no_file(given: str) -> str:

@@ -1,6 +1,5 @@
 """Runs in TensorBoard, in their own folders: `python run.py tracker=tensorboard`, `tensorboard --logdir outputs`."""
 
-import json
 import math
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +11,6 @@ from cifar.predictions import Predictions
 from cifar.tracking import NoTracker
 
 NUM_WRONG = 32  # most confidently wrong images that are shown
-NOT_METRICS = ("step", "epoch", "time_seconds")
 
 
 class TensorboardTracker(NoTracker):
@@ -32,11 +30,8 @@ class TensorboardTracker(NoTracker):
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
         self.writer, self.last_step = SummaryWriter(str(folder)), 0
-        if self.info.is_resumed and self.info.folder is not None:
-            kept = (self.info.folder / "metrics.jsonl").read_bytes()[: self.info.kept_bytes]
-            for line in kept.splitlines():
-                entry = json.loads(line)
-                self.log({key: value for key, value in entry.items() if key not in NOT_METRICS}, entry["step"])
+        for metrics, step in self.info.kept_metrics():
+            self.log(metrics, step)
         return self
 
     def __exit__(

@@ -3,11 +3,13 @@
 `python run.py tracker=none` records in files only; the other trackers have a module each.
 """
 
+import json
 import logging
+import math
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +24,7 @@ from cifar.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
+NOT_METRICS = ("step", "epoch", "time_seconds")  # of a line in metrics.jsonl
 CLOSING_SECONDS = 5.0  # what a dashboard gets to close itself after Ctrl-C or SIGTERM
 
 
@@ -81,6 +84,15 @@ class RunInfo:
     folder: Path | None = None
     kept_bytes: int = 0
     job_type: str | None = None
+
+    def kept_metrics(self) -> Iterator[tuple[dict[str, float], int]]:
+        """Yield the metrics that a resumed run keeps, NaN for what is not finite, each with its step."""
+        if not self.is_resumed or self.folder is None or not (path := self.folder / "metrics.jsonl").is_file():
+            return
+        for line in path.read_bytes()[: self.kept_bytes].splitlines():
+            entry = json.loads(line)
+            metrics = {key: value for key, value in entry.items() if key not in NOT_METRICS}
+            yield {key: math.nan if value is None else value for key, value in metrics.items()}, entry["step"]
 
 
 class NoTracker:

@@ -1,24 +1,38 @@
 """Runs on a Weights & Biases dashboard, online or offline: `python run.py tracker=wandb`."""
 
-import atexit
 import csv
-import http.client
+import glob
 import logging
-import netrc
 import os
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
+import re
+import shlex
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from cifar.errors import UserError
-from cifar.paths import absolute, has_home, shown
+from cifar.paths import absolute, python, shown
 from cifar.predictions import Predictions
 from cifar.tracking import NoTracker, RunInfo
+from cifar.wandb_settings import (
+    ID_LIMIT,
+    NAME_LIMIT,
+    OLD_MODES,
+    PROJECT,
+    TIMEOUT_SECONDS,
+    answers,
+    environment,
+    fitting,
+    fitting_keys,
+    fitting_tags,
+    has_api_key,
+    settings_of_run,
+)
+
+if TYPE_CHECKING:
+    from wandb import Settings
 
 log = logging.getLogger(__name__)
 
@@ -30,45 +44,73 @@ SUMMARIES = {"val/accuracy": "max,last", "test/accuracy": "max,last", "val/loss"
 class WandbTracker(NoTracker):
     """A Weights & Biases run, in `dir`/wandb when offline.
 
-    mode "auto" is online if an API key is configured (WANDB_API_KEY or netrc) and the server answers within
-    `timeout_seconds`, else offline; the environment variable WANDB_MODE can ask for offline or disabled. "online"
-    raises `UserError` where "auto" goes on offline.
+    mode "auto" is online if there is an API key and the server answers within `timeout_seconds`, else offline;
+    WANDB_MODE can ask for offline or disabled. "online" raises `UserError` where "auto" goes on offline. What is None
+    is what the environment says: WANDB_PROJECT, WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP, WANDB_JOB_TYPE, WANDB_NOTES,
+    WANDB_TAGS, WANDB_INIT_TIMEOUT. In a sweep each run's own name follows the `name`, its own id that of WANDB_RUN_ID.
+    A resumed run keeps its id.
     """
 
     def __init__(
-        self, info: RunInfo, mode: str, project: str, entity: str | None, dir: str, timeout_seconds: float
+        self,
+        info: RunInfo,
+        mode: str = "auto",
+        project: str | None = None,
+        entity: str | None = None,
+        dir: str = ".",
+        timeout_seconds: float | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        notes: str | None = None,
+        tags: list[str] | None = None,
     ) -> None:
+        if (run_id := os.environ.get("WANDB_RUN_ID")) and not info.is_resumed:
+            info = replace(info, id=fitting(run_id if info.group is None else f"{run_id}-{info.id}", ID_LIMIT))
         super().__init__(info)
         if mode not in ("auto", "online", "offline"):
             raise UserError(f"tracker.mode={mode!r} is not possible: it takes auto, online, offline.")
-        if not timeout_seconds > 0:
+        if timeout_seconds is not None and not timeout_seconds > 0:
             raise UserError(f"tracker.timeout_seconds={timeout_seconds!r} is not possible: it takes a positive number.")
+        if project is not None and (len(project) > NAME_LIMIT or re.search(r"[/\\#?%:]", project) or not project):
+            raise UserError(
+                f"tracker.project={project!r} is not possible: it takes a name of at most {NAME_LIMIT} characters "
+                "without / \\ # ? % :"
+            )
+        if tags is not None and not isinstance(tags, list):
+            raise UserError(f"tracker.tags={tags!r} is not possible: it takes a list such as [baseline,thesis].")
         self.mode, self.project, self.entity, self.dir = mode, project, entity, dir
         self.timeout_seconds = timeout_seconds
+        self.name, self.group, self.job_type, self.notes, self.tags = name, group, job_type, notes, tags
 
     def __enter__(self) -> "WandbTracker":
-        do_without_home()
-        import wandb  # a second, so only when used
+        own = environment()
+        import wandb
 
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry complains when offline
-        mode, reason = self.choose_mode()
+        mode, reason = self.choose_mode(own)
         try:
-            self.run = self.init(mode)
+            self.run = self.init(mode, own)
         except wandb.errors.Error as error:
             message = "the server refused the run: " + " ".join(str(error).split())
             if self.mode == "online":
                 raise UserError(f"tracker.mode=online is not possible: {message}") from error
             mode, reason = "offline", message
             wandb.teardown()  # its service still holds the run's id
-            self.run = self.init(mode)
+            self.run = self.init(mode, environment())
         self.run.__enter__()
         for name, kept in SUMMARIES.items():
             self.run.define_metric(name, summary=kept)
-        if mode == "online":
+        for metrics, step in self.info.kept_metrics():
+            if step >= self.run.step:  # the server has the others; nothing has them where the run goes on offline
+                self.log(metrics, step)
+        if mode == "offline":
+            self.put_aside_earlier()
+            command, folder = f"{python()} -m wandb", shlex.quote(shown(Path(self.run.dir).parent))
+            log.info(f"Weights & Biases: offline ({reason}). View: {command} leet {folder}")
+            log.info(f"Upload to Weights & Biases: {command} sync {folder}")
+        elif mode != "disabled":
             log.info(f"Weights & Biases: {self.run.url}")
-        elif mode == "offline":
-            folder = shown(Path(self.run.dir).parent)
-            log.info(f"Weights & Biases: offline ({reason}). View: wandb leet {folder}  Upload: wandb sync {folder}")
         return self
 
     def __exit__(
@@ -76,52 +118,80 @@ class WandbTracker(NoTracker):
     ) -> None:
         self.run.finish(exit_code=0 if kind is None else 1)  # its own __exit__ prints a traceback for every error
 
-    def choose_mode(self) -> tuple[str, str]:
-        """Return the mode for wandb.init, and why."""
+    def choose_mode(self, own: "Settings") -> tuple[str, str]:
+        """Return the mode for wandb.init, and why; `own` is what the environment says."""
         if self.mode == "offline":
             return "offline", "tracker.mode=offline"
-        wanted = os.environ.get("WANDB_MODE", "") if self.mode == "auto" else self.mode
+        wanted = OLD_MODES.get(own.mode, own.mode) if self.mode == "auto" else self.mode
         if wanted in ("offline", "disabled"):
-            return wanted, f"WANDB_MODE={wanted}"
-        if wanted not in ("", "online"):
-            raise UserError(f"WANDB_MODE={wanted} is not possible: it takes online, offline, disabled.")
-        url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-        if not has_api_key(url):
+            return wanted, f"WANDB_MODE={own.mode}" if "WANDB_MODE" in os.environ else "wandb's settings say so"
+        if not has_api_key(own.base_url):
             problem = "no API key; wandb login stores one"
-        elif not answers(url, self.timeout_seconds):
-            problem = f"no answer from {url}"
+        elif not answers(own.base_url, self.seconds_to_wait(own)):
+            problem = f"no answer from {own.base_url}"
         else:
-            return "online", "an API key is configured"
+            return wanted, "an API key is configured"
         if self.mode == "online":
             raise UserError(
                 f"tracker.mode=online is not possible: {problem}. Use tracker.mode=offline or tracker=none."
             )
         return "offline", problem
 
-    def init(self, mode: str) -> Any:
+    def seconds_to_wait(self, own: "Settings") -> float:
+        """Return how long the server may take: as was typed, else as the environment says, else our default."""
+        if self.timeout_seconds is not None:
+            return self.timeout_seconds
+        return own.init_timeout if "init_timeout" in own.model_fields_set else TIMEOUT_SECONDS
+
+    def init(self, mode: str, own: "Settings") -> Any:
         """Start the run; a run of an earlier job that was left open is finished first."""
         import wandb
 
         folder = absolute(self.dir).resolve()  # wandb's own process may have another working folder
         folder.mkdir(parents=True, exist_ok=True)
+        is_agents = own.sweep_id is not None  # an agent of its own sweeps has chosen these
+        settings = {**settings_of_run(own), "init_timeout": self.seconds_to_wait(own)}
         return wandb.init(
-            project=self.project,
-            entity=self.entity,
-            id=None if "WANDB_SWEEP_ID" in os.environ else self.info.id,  # its agent has chosen one
+            project=None if is_agents else self.project or own.project or PROJECT,
+            entity=None if is_agents else self.entity,
+            id=None if is_agents else self.info.id,
             resume="allow" if self.info.is_resumed and mode == "online" else None,
-            name=self.info.name,
-            group=self.info.group,
-            job_type=self.info.job_type,
+            **self.names(own),
+            notes=self.notes,
+            tags=None if self.tags is None else fitting_tags([*map(str, self.tags)]),
             config=self.info.config,
             dir=str(folder),
             mode=mode,  # type: ignore[arg-type]  # wandb checks WANDB_MODE itself
             reinit="finish_previous",
-            settings=wandb.Settings(silent=True, console="off", init_timeout=self.timeout_seconds),
+            settings=wandb.Settings(**settings),
         )
+
+    def names(self, own: "Settings") -> dict[str, Any]:
+        """Return what the run is called, no longer than the service takes: its name, its group and its kind."""
+        info, name = self.info, self.name or own.run_name
+        if name and info.group is not None:
+            name = f"{name} {info.name}"
+        found = {
+            "name": name or info.name,
+            "group": self.group or own.run_group or info.group,
+            "job_type": info.job_type or self.job_type or own.run_job_type,
+        }
+        return {key: text and fitting(text, NAME_LIMIT) for key, text in found.items()}
+
+    def put_aside_earlier(self) -> None:
+        """Rename the offline parts of the run that this one, which has all their steps, replaces.
+
+        Uploaded after it they would replace it on the server.
+        """
+        folder = Path(self.run.dir).parent
+        for earlier in folder.parent.glob(f"offline-run-*-{glob.escape(self.info.id)}"):
+            if earlier != folder and self.info.is_resumed:
+                with suppress(OSError):
+                    earlier.rename(earlier.with_name(f"replaced-{earlier.name}"))
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Record metrics such as "train/loss", known after `step` steps."""
-        self.run.log(metrics, step=step)
+        self.run.log(fitting_keys(metrics), step=step)
 
     def log_predictions(self, test: Predictions) -> None:
         """Record confusion matrix, accuracy per class and the most confidently wrong images with their pictures."""
@@ -147,7 +217,8 @@ class WandbTracker(NoTracker):
             "test/most_confidently_wrong": wrong,
             "test/most_confidently_wrong_pictures": pictures,
         })  # fmt: skip
-        self.run.summary.update({f"test/class_accuracy/{name}": value for name, value in accuracies.items()})
+        shown_accuracies = {f"test/class_accuracy/{name}": value for name, value in accuracies.items()}
+        self.run.summary.update(fitting_keys(shown_accuracies))
 
     def log_report(self, folder: Path) -> None:
         """Record a sweep's report: the page, the figures as pictures, the table of points."""
@@ -161,43 +232,8 @@ class WandbTracker(NoTracker):
         if (table := folder / "report.csv").is_file():
             heading, *rows = csv.reader(table.read_text(encoding="utf-8").splitlines())
             content["report/points"] = wandb.Table(columns=[*heading], data=rows)
-        self.run.log(content)
+        self.run.log(fitting_keys(content))
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Put the figures into the run's summary."""
         self.run.summary.update(summary)
-
-
-def do_without_home() -> None:
-    """Give the library a place for its own files until the process ends, if the user has no home to keep them in."""
-    if not has_home() and "WANDB_CACHE_DIR" not in os.environ:
-        place = tempfile.mkdtemp(prefix="cifar-wandb-")
-        atexit.register(shutil.rmtree, place, ignore_errors=True)
-        os.environ["WANDB_CACHE_DIR"] = place
-        os.environ.setdefault("XDG_DATA_HOME", place)  # it is asked for even beside WANDB_DATA_DIR
-        if not os.path.isdir(os.path.expanduser("~")):
-            os.environ.setdefault("WANDB_CONFIG_DIR", place)
-
-
-def has_api_key(url: str) -> bool:
-    """Return whether a key for the server is in WANDB_API_KEY or in netrc."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    path = os.environ.get("NETRC") or next(
-        (path for path in map(os.path.expanduser, ("~/.netrc", "~/_netrc")) if os.path.isfile(path)), None
-    )
-    try:
-        return path is not None and netrc.netrc(path).authenticators(urlsplit(url).netloc) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def answers(url: str, timeout_seconds: float) -> bool:
-    """Return whether a web server answers at `url` at all, be it with an error."""
-    try:
-        urllib.request.urlopen(url, timeout=timeout_seconds).close()
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, http.client.HTTPException, ValueError):
-        return False
-    return True

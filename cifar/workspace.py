@@ -10,7 +10,7 @@ from typing import Any
 
 from cifar.errors import UserError
 from cifar.exits import guard
-from cifar.wandb_tracker import answers, has_api_key
+from cifar.wandb_settings import answers, has_api_key
 
 TIMEOUT_SECONDS = 20
 # The sections of the view, with the keys that each panel shows.

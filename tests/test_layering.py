@@ -33,7 +33,7 @@ LAYERS = [
     {"command_line", "sealed"},
     {"checkpoint", "step", "sweep", "tracking", "wording"},
     {"data.sources", "drawing", "new_folder", "study", "weights"},
-    {"data.loader", "ticks"},
+    {"data.loader", "ticks", "wandb_settings"},
     {"trainer", "wandb_tracker"},
     {"config"},
     {"config_files", "stored", "tensorboard_tracker", "words"},
