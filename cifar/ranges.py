@@ -1,6 +1,8 @@
 """The ranges of a search in Hydra's syntax, such as 'lr=tag(log, interval(1e-4, 1))', as Optuna's distributions."""
 
-from typing import TYPE_CHECKING
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
@@ -51,6 +53,8 @@ def numbers(low: float, high: float, is_log: bool) -> "FloatDistribution | IntDi
     """Return all numbers from `low` to `high`; whole ones, both ends included, if these are."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("its ends must be finite numbers.")
     if low >= high:
         raise ValueError(f"{low} is not less than {high}.")
     if is_log and low <= 0:
@@ -66,12 +70,30 @@ def steps(sweep: RangeSweep) -> "FloatDistribution | IntDistribution":
 
     if sweep.tags:
         raise ValueError("only an interval can be tagged.")
-    values = sorted(sweep.range())
-    if len(values) < 2:
+    start, stop, step = (Decimal(value or 0) for value in (sweep.start, sweep.stop, sweep.step))
+    if not (start.is_finite() and stop.is_finite() and step.is_finite() and step != 0):
+        raise ValueError("start, stop and step must be finite numbers, and step not 0.")
+    count = math.ceil((stop - start) / step)  # not listed: there may be billions
+    if count < 2:
         raise ValueError("it has fewer than two values.")
-    if all(isinstance(value, int) for value in values):
-        return IntDistribution(int(values[0]), int(values[-1]), step=int(values[1] - values[0]))
-    return FloatDistribution(float(values[0]), float(values[-1]), step=abs(float(sweep.step)))
+    low, high = sorted((start, start + (count - 1) * step))
+    if all(isinstance(value, int) for value in (sweep.start, sweep.stop, sweep.step)):
+        return IntDistribution(int(low), int(high), step=int(abs(step)))
+    return FloatDistribution(float(low), float(high), step=float(abs(step)))
+
+
+def refuse_others(parameters: dict[str, Any], space: "dict[str, BaseDistribution]", origin: str) -> None:
+    """Raise `UserError` for the first parameter that the search's ranges don't hold; `origin` begins the message."""
+    from optuna.distributions import CategoricalDistribution
+
+    for key, value in parameters.items():
+        found = space.get(key)
+        if isinstance(found, CategoricalDistribution):
+            is_good = value in found.choices
+        else:
+            is_good = found is not None and isinstance(value, int | float) and found.low <= value <= found.high  # type: ignore[attr-defined]
+        if not is_good:
+            raise UserError(f"{origin} has {key}={value}, which is not in the search's ranges. Nothing was called.")
 
 
 def examples(space: "dict[str, BaseDistribution]") -> list[dict[str, Parameter]]:

@@ -22,12 +22,11 @@ from cifar import signals
 from cifar.config import config_hash, resolve
 from cifar.errors import DivergedError, PrunedError, UserError
 from cifar.in_place import RunLog
-from cifar.ranges import label, split_ranges, to_words
+from cifar.ranges import label, refuse_others, split_ranges, to_words
 from cifar.resume import AUTO, finished, restore_or_begin_anew
 from cifar.run_folder import holds_run, put_aside, read_summary, score
 from cifar.study import claim, explained, latest_trials, open_study, read_search, retry_failed
 from cifar.sweep import num_over, progress, result_text, statuses, time_text
-from cifar.trust import own_targets, refuse_foreign_words
 from cifar.words import choose_nothing
 
 if TYPE_CHECKING:
@@ -100,9 +99,9 @@ def run_trial(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number
 def train(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int) -> float:
     """Make the trial's run, or go on with it, and return its validation accuracy."""
     search = read_search(study)
-    _, others = split_ranges(search.words)
+    space, others = split_ranges(search.words)
+    refuse_others(trial.params, space, f"Trial {number} of the search")
     words = [*others, *to_words(trial.params)]
-    refuse_foreign_words(words, own_targets([CONF], words=search.words), f"Trial {number} of the search")
     cfg, choices = compose_trial(words)
     checkpoint = None
     if trial_is_pruned(trial) and holds_run(folder):

@@ -1,9 +1,11 @@
 """Search for good values: python -m cifar.tune model=resnet50 'lr=tag(log, interval(1e-4, 1))' trials=30"""
 
+import difflib
 import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar import jobs
 from cifar.command_line import named_code
-from cifar.config import check
+from cifar.config import Config, check
 from cifar.errors import UserError, continued_by
 from cifar.exits import guard
 from cifar.new_folder import claim
+from cifar.paths import absolute
 from cifar.ranges import examples, label, split_ranges, to_words
 from cifar.run_folder import locked, read_summary
 from cifar.search import CONF, compose_trial, run_search
@@ -50,15 +53,15 @@ data.val_size is {VAL_SIZE} unless it is given: a search needs validation images
 Rule = tuple[str, Callable[[Any], bool]]
 
 
-def is_count(least: int) -> Callable[[Any], bool]:
-    """Return the test for a whole number that is large enough."""
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_count(least: int, most: int = sys.maxsize) -> Callable[[Any], bool]:
+    """Return the test for a whole number from `least` to `most`."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 # The command's own words: default, what is allowed, and whether a value is that.
 OWN: dict[str, tuple[Any, str, Callable[[Any], bool]]] = {
-    "trials": (20, "a whole number, 1 or more", is_count(1)),
-    "jobs": (1, "a whole number of processes, 1 or more", is_count(1)),
+    "trials": (20, "a whole number from 1 to 1,000,000", is_count(1, 10**6)),
+    "jobs": (1, "a whole number of processes from 1 to 1,000", is_count(1, 1000)),
     "pruner": ("median", f"one of {', '.join(PRUNERS)}", lambda value: value in PRUNERS),
     "folder": (None, "a folder's name", lambda value: isinstance(value, str) and value != ""),
     "sampler_seed": (0, "a whole number, 0 or more", is_count(0)),
@@ -73,6 +76,7 @@ def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
         if not is_assignment and not key.startswith("~"):
             raise UserError(f"{word} is not possible: cifar.tune takes key=value. See python -m cifar.tune --help")
         if key not in OWN:
+            refuse_misspelt(key)
             words.append(word)
             continue
         own[key] = text if key == "folder" else OverridesParser.create().parse_overrides([word])[0].value()
@@ -83,6 +87,14 @@ def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
         if word.lstrip("+~").startswith(("hydra.", "hydra/", "resume=")):
             raise UserError(f"{word} is not possible in a search: use folder=DIR and jobs=N.")
     return own, words
+
+
+def refuse_misspelt(key: str) -> None:
+    """Raise `UserError` for what is neither the command's own word nor a key of the configuration, but almost one."""
+    name, known = key.lstrip("+~"), [entry.name for entry in fields(Config)]
+    guesses = difflib.get_close_matches(name, [*OWN, *known], n=1)
+    if name not in known and guesses and guesses[0] in OWN:
+        raise UserError(f"There is no word {key!r}. Did you mean {guesses[0]!r}? See python -m cifar.tune --help")
 
 
 def new_search(own: dict[str, Any], words: list[str]) -> Search:
@@ -137,7 +149,7 @@ def tune() -> None:
         import optuna as optuna
     except ImportError:
         raise UserError("A search needs Optuna, which is not installed: pip install 'cifar-framework[tune]'") from None
-    folder = Path(own.get("folder") or f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}").expanduser().absolute()
+    folder = absolute(own.get("folder") or f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
     if "folder" not in own:
         search = new_search(own, words)
         folder = claim(folder)
@@ -160,16 +172,12 @@ def tune() -> None:
         refuse_foreign_search(stored, words, folder)
         search = same_search(stored, own, words)
         lengthen(study, search)
-        go_to(search.cwd)
-        num_before = num_over(folder)
-        with continued_by(lambda: again(folder, search)):
+        shown, num_before = os.path.relpath(folder), num_over(folder)
+        again = shlex.join(["python", "-m", "cifar.tune", f"folder={shown}", *named_code(search.words)])
+        go_to(search.cwd, folder)
+        with continued_by(lambda: again):
             run_search(folder, own.get("jobs", 1))
-        conclude(folder, num_before)
-
-
-def again(folder: Path, search: Search) -> str:
-    """Return the command that goes on with the search in the folder."""
-    return shlex.join(["python", "-m", "cifar.tune", f"folder={os.path.relpath(folder)}", *named_code(search.words)])
+        conclude(folder, shown, num_before, again)
 
 
 def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> None:
@@ -184,15 +192,30 @@ def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> Non
         raise UserError(f"{origin} can't go on: {error}") from None
 
 
-def go_to(cwd: str) -> None:
-    """Go to the folder where the search was begun, to which the paths among its words are relative, and say so."""
-    if cwd != os.getcwd() and Path(cwd).is_dir():
-        print(f"The search was begun in {cwd}: relative paths among its words are meant from there.")
-        os.chdir(cwd)
+def go_to(cwd: str, folder: Path) -> None:
+    """Go to where the search was begun, to which the paths among its words are relative, and say so.
+
+    What a study names is a stranger's word: it leads up from the search's own folder, never elsewhere.
+    """
+    if cwd == os.getcwd():
+        return
+    if not Path(cwd).is_dir():
+        print(f"The search was begun in {cwd}, which is not here: relative paths among its words are meant from here.")
+        return
+    if not folder.resolve().is_relative_to(Path(cwd).resolve()) or not Path(cwd).is_absolute():
+        raise UserError(
+            f"The search was begun in {cwd}, and the paths among its words are relative to that. "
+            f"To continue it, go there: cd {shlex.quote(cwd)}"
+        )
+    print(f"The search was begun in {cwd}: relative paths among its words are meant from there.")
+    os.chdir(cwd)
 
 
-def conclude(folder: Path, num_before: int) -> None:
-    """Report on the search and say which trial was best; raise `UserError` if not all trials have a result."""
+def conclude(folder: Path, shown: str, num_before: int, again: str) -> None:
+    """Report on the search and say which trial was best; raise `UserError` if not all trials have a result.
+
+    `shown` is the folder and `again` the command that continues the search, as one types them.
+    """
     study = open_study(folder)
     search, best = read_search(study), best_trial(study)
     space, others = split_ranges(search.words)
@@ -205,10 +228,8 @@ def conclude(folder: Path, num_before: int) -> None:
         print(f"It was picked for its luck too. How good it is on average: python run.py -m {words}")
     num_done = num_over(folder)
     if num_done < search.trials:
-        raise UserError(
-            f"{num_done} of {search.trials} trials have a result. Try the others again: {again(folder, search)}"
-        )
-    print(f"All {num_done} trials of {os.path.relpath(folder)} are done ({num_before} were before).")
+        raise UserError(f"{num_done} of {search.trials} trials have a result. Try the others again: {again}")
+    print(f"All {num_done} trials of {shown} are done ({num_before} were before).")
 
 
 if __name__ == "__main__":

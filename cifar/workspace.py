@@ -5,12 +5,11 @@ Creates a saved view whose panels are those that the README lists. It needs the 
 
 import argparse
 import logging
-import os
 from typing import Any
 
 from cifar.errors import UserError
 from cifar.exits import guard
-from cifar.wandb_settings import answers, has_api_key
+from cifar.wandb_settings import PROJECT, answers, environment, has_api_key
 
 TIMEOUT_SECONDS = 20
 # The sections of the view, with the keys that each panel shows.
@@ -47,13 +46,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m cifar.workspace", description="Create a view with this project's panels in Weights & Biases."
     )
-    parser.add_argument("--entity", required=True, help="a user or a team")
-    parser.add_argument("--project", default="cifar", help="default: cifar")
+    parser.add_argument("--entity", help="a user or a team, default: WANDB_ENTITY")
+    parser.add_argument("--project", help=f"default: WANDB_PROJECT, or {PROJECT}")
     parser.add_argument("--name", default="CIFAR-10", help="the view's name, default: CIFAR-10")
     options = parser.parse_args()
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     logging.getLogger("wandb").setLevel(logging.CRITICAL)
-    workspace = make_workspace(options.entity, options.project, options.name)
+    own = environment()
+    url, entity = own.base_url, options.entity or own.entity
+    if entity is None:
+        raise UserError("Whose project is it? Give --entity TEAM, or set WANDB_ENTITY.")
+    workspace = make_workspace(entity, options.project or own.project or PROJECT, options.name)
     if not has_api_key(url):
         raise UserError("There is no API key; wandb login stores one.")
     if not answers(url, TIMEOUT_SECONDS):

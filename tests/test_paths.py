@@ -80,7 +80,7 @@ def test_a_run_that_changes_into_its_folder_finds_and_leaves_all_where_the_comma
     words = [*TINY, "tracker=wandb", "tracker.dir=dash", "init_from='w ä.pt'", "epochs=0", "hydra.run.dir=new"]
     result = command(*words, "hydra.job.chdir=true", WANDB_MODE="offline")
     assert result.returncode == 0, result.stderr
-    assert "View: wandb leet dash/wandb/offline-run-" in result.stdout
+    assert " -m wandb leet dash/wandb/offline-run-" in result.stdout
     assert result.stdout.endswith("Results: new\n")
     assert len([*tmp_path.glob("dash/wandb/offline-run-*")]) == 1
     assert read_summary(tmp_path / "new")["test_loss"] == read_summary(tmp_path / "old")["test_loss"]

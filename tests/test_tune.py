@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,6 +68,8 @@ def results_of(folder: Path) -> dict[int, tuple[Any, ...]]:
         ("batch_size=int(tag(log, interval(8, 512)))", IntDistribution(8, 512, log=True)),
         ("batch_size=range(50, 201, 50)", IntDistribution(50, 200, step=50)),
         ("batch_size=range(200, 40, -50)", IntDistribution(50, 200, step=50)),
+        ("batch_size=range(1, 100000000000)", IntDistribution(1, 99999999999)),
+        ("lr=range(1, 0.1, -0.25)", FloatDistribution(0.25, 1, step=0.25)),
         ("label_smoothing=range(0, 0.3, 0.1)", FloatDistribution(0, 0.2, step=0.1)),
         ("optimizer=adam,sgd", CategoricalDistribution(["adam", "sgd"])),
         ("optimizer=choice(adam, sgd)", CategoricalDistribution(["adam", "sgd"])),
@@ -85,6 +88,8 @@ def test_ranges_have_hydras_syntax(word: str, expected: optuna.distributions.Bas
     [
         ("lr=interval(1, 0.1)", "1.0 is not less than 0.1"),
         ("lr=tag(log, interval(0, 1))", "a logarithmic interval takes positive numbers"),
+        ("lr=interval(0.1, inf)", "its ends must be finite numbers"),
+        ("lr=range(0.1, 1, 0.0)", "step not 0"),
         ("lr=range(1, 2)", "it has fewer than two values"),
         ("lr=tag(log, range(1, 5))", "only an interval can be tagged"),
         ("model=glob(*)", "can't be searched: it takes interval"),
@@ -111,9 +116,15 @@ def test_parameters_become_words_and_every_end_and_choice_is_tried_out() -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trials=0"], "trials=0 is not possible: it takes a whole number, 1 or more"),
+        (["trials=0"], "trials=0 is not possible: it takes a whole number from 1 to 1,000,000"),
         (["trials=true"], "trials=true is not possible"),
         (["jobs=1.5"], "jobs=1.5 is not possible"),
+        (["trials=1e3"], "trials=1e3 is not possible: it takes a whole number from 1 to 1,000,000"),
+        (["trials=99999999999999999999"], "is not possible: it takes a whole number from 1 to 1,000,000"),
+        (["jobs=0"], "jobs=0 is not possible: it takes a whole number of processes from 1 to 1,000"),
+        (["trails=5"], "There is no word 'trails'. Did you mean 'trials'?"),
+        (["foldr=x"], "There is no word 'foldr'. Did you mean 'folder'?"),
+        (["+jobs=2"], "There is no word '+jobs'. Did you mean 'jobs'?"),
         (["pruner=best"], "pruner=best is not possible: it takes one of median, hyperband, none"),
         (["sampler_seed=-1"], "sampler_seed=-1 is not possible"),
         (["folder="], "folder= is not possible"),
@@ -394,6 +405,7 @@ def test_a_search_goes_on_from_elsewhere_and_resume_names_the_command(tmp_path: 
     (elsewhere := tmp_path / "elsewhere").mkdir()
     run = Run(elsewhere, [*TUNE, "folder=../one", "trials=2", TINY_CODE], tmp_path / "logs")
     assert run.end() == 0, run.text
+    assert "All 2 trials of ../one are done (1 were before)." in run.output
     assert sorted(results_of(folder)) == [0, 1]
     with pytest.raises(UserError, match=f"holds a search. To continue it: python -m cifar.tune folder={folder}"):
         sweep_arguments(folder, [])
@@ -420,15 +432,42 @@ def test_a_strangers_search_names_no_code_but_ours(
     assert not (tmp_path / "0").exists()
 
 
-def test_parameters_in_a_strangers_study_name_no_code_but_its_words(tmp_path: Path) -> None:
-    found_study(tmp_path, Search([*DIGITS, LR], 1, "none", 0, 1, str(tmp_path)))
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model._target_", "torch.hub.load"), ("lr", "${oc.env:HOME}"), ("lr", 2.0), ("optimizer", "sgd")],
+)
+def test_parameters_in_a_strangers_study_are_those_of_its_words(tmp_path: Path, key: str, value: Any) -> None:
+    found_study(tmp_path, Search([*DIGITS, LR, "optimizer=adam,adamw"], 1, "none", 0, 1, str(tmp_path)))
+    trial = create_trial(value=0.5, params={key: value}, distributions={key: CategoricalDistribution([value])})
+    with pytest.raises(UserError, match=re.escape(f"{key}={value}, which is not in the search's ranges")):
+        train(open_study(tmp_path), trial, tmp_path / "0", 0)
+
+
+def test_where_a_strangers_search_was_begun_is_not_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("folder", "there", "here"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for number, cwd in enumerate((str(tmp_path / "there"), ".", "..")):
+        (folder := tmp_path / "folder" / str(number)).mkdir()
+        found_study(folder, Search([*DIGITS[1:], LR], 1, "none", 0, 1, cwd))
+        monkeypatch.setattr("sys.argv", ["tune", f"folder={folder}"])
+        with pytest.raises(UserError, match=re.escape(f"The search was begun in {cwd}, and the paths among")):
+            tune()
+        assert Path.cwd() == tmp_path / "here"
+
+
+def test_a_study_is_read_without_unpickling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found_study(tmp_path, Search([LR], 3, "none", 0, 1, "/"))
     study = open_study(tmp_path)
-    target = CategoricalDistribution(["torch.hub.load"])
-    trial = create_trial(
-        value=0.5, params={"model._target_": "torch.hub.load"}, distributions={"model._target_": target}
-    )
-    with pytest.raises(UserError, match=re.escape("model._target_=torch.hub.load")):
-        train(study, trial, tmp_path / "0", 0)
+    study.tell(study.ask({"lr": FloatDistribution(0, 1)}), 0.5)
+    for name in ("loads", "load", "Unpickler"):
+        monkeypatch.setattr(f"pickle.{name}", None)
+    (trial,) = open_study(tmp_path).get_trials()
+    assert (trial.value, [*trial.params]) == (0.5, ["lr"])
+    kinds = {kind for (kind,) in sqlite3.connect(tmp_path / "study.db").execute("SELECT type FROM sqlite_master")}
+    assert kinds == {"table", "index"}
 
 
 @pytest.mark.parametrize("name", ["what?", "my%20drive", "a#b", "näh und fern", "a=b&c", "50%"])

@@ -39,19 +39,23 @@ def test_the_view_has_a_panel_for_each() -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "There is no API key; wandb login stores one."),
-        ({"WANDB_API_KEY": "k", "WANDB_BASE_URL": "http://127.0.0.1:1"}, "There is no answer from http://127.0.0.1:1."),
+        ({"WANDB_ENTITY": "me"}, "There is no API key; wandb login stores one."),
+        ({}, "Whose project is it? Give --entity TEAM, or set WANDB_ENTITY."),
+        (
+            {"WANDB_ENTITY": "me", "WANDB_API_KEY": "k", "WANDB_BASE_URL": "http://127.0.0.1:1"},
+            "There is no answer from http://127.0.0.1:1.",
+        ),
     ],
 )
 def test_without_a_login_or_a_server_there_is_one_message(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["workspace", "--entity", "me"])
+    monkeypatch.setattr(sys, "argv", ["workspace"])
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(UserError) as end:
         workspace.main()
-    assert end.value.code == message
+    assert str(end.value) == message
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
