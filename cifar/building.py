@@ -13,7 +13,6 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from cifar.ancestry import SPLIT, Ancestry, may_have_seen
@@ -27,6 +26,7 @@ from cifar.device import Device, set_up_device
 from cifar.errors import UserError
 from cifar.fast_conv import speed_up
 from cifar.limits import refuse_impossible
+from cifar.memory import has_batch_norm
 from cifar.optimizers import LIMITS, parameter_groups, refuse_unknown
 from cifar.paths import absolute
 from cifar.schedules import Schedule
@@ -183,9 +183,8 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
 
 def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int) -> None:
     """Raise `UserError` if a batch of the epoch, or a part of it, is one image and the model has batch norm."""
-    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
     sizes = {min(cfg.batch_size, num_images), num_images % cfg.batch_size or cfg.batch_size}
-    if has_batch_norm and cfg.epochs and 1 in {size // min(cfg.accumulate, size) for size in sizes}:
+    if has_batch_norm(model) and cfg.epochs and 1 in {size // min(cfg.accumulate, size) for size in sizes}:
         raise UserError(
             f"batch_size={cfg.batch_size} with accumulate={cfg.accumulate} is not possible for {num_images} training "
             "images: it sends one image alone through the model, over which batch norm can't average. "

@@ -35,6 +35,10 @@ class Checkpoints:
         self.way_on = way_on
         self.saved_at = monotonic()
 
+    def exist(self) -> bool:
+        """Return whether there is one."""
+        return bool(find_checkpoints(self.folder))
+
     def due_after_epoch(self, epoch: int) -> bool:
         """Return whether to save after the `epoch`-th epoch, counted from 1."""
         return self.every_epochs is not None and epoch % self.every_epochs == 0

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import platform
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from torch import Tensor
 from cifar.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
-FP16_LOSS_SCALE = 2.0**12
 DEFAULT_THREADS = torch.get_num_threads()  # before any run changed it
 
 
@@ -41,11 +39,6 @@ class Device:
         """Return the context for the forward pass."""
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.torch_device.type, dtype, enabled=self.precision != "fp32")
-
-    @property
-    def loss_scale(self) -> float:
-        """Return the factor on the loss that keeps small gradients above fp16's smallest number."""
-        return FP16_LOSS_SCALE if self.precision == "fp16" else 1.0
 
     @property
     def needs_warm_up(self) -> bool:
@@ -198,18 +191,3 @@ def processor_name() -> str:
     except OSError:  # not Linux
         pass
     return platform.processor() or platform.machine()
-
-
-@contextmanager
-def explain_out_of_memory(key: str, num_images: int, accumulate: int = 1) -> Iterator[None]:
-    """Turn the device's lack of memory for a batch into a `UserError` that says what to change."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not re.search("out of memory|can't allocate", str(error)):
-            raise
-        way_out = "a smaller eval_batch_size" if key == "eval_batch_size" else (
-            f"accumulate={2 * accumulate}, which gives the same result up to rounding in half the memory, "
-            "or a smaller batch_size"
-        )  # fmt: skip
-        raise UserError(f"{key}={num_images}: a batch does not fit into the memory. Try {way_out}.") from error

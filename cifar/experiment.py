@@ -176,7 +176,8 @@ def fit_and_test(
             trainer.fit()
         except DivergedError as error:
             diverged = error
-        return diverged, trainer.test(test_loader, tta)
+        test = trainer.test(test_loader, tta)
+        return diverged or trainer.watch.verdict(test.loss, trainer.step), test
     finally:
         summary |= trainer.progress()
 

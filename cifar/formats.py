@@ -12,7 +12,8 @@ from typing import Any
 from cifar.ancestry import ancestry_of
 from cifar.errors import UserError
 
-FORMAT_VERSION = 2  # 1, which did not say so, had the configuration a second time, with interpolations
+# 1, which did not say so, had the configuration a second time, with interpolations; 2 weighed steps, not images
+FORMAT_VERSION = 3
 
 # Keys of the configuration that came later: since which format, and what runs before them behaved like; "=key" stands
 # for another key's value. Those that came since format 2 enter no hash while they have this value.
@@ -52,6 +53,7 @@ PARTS: dict[str, tuple[type, ...]] = {
     "metrics.seconds": NUMBER,
     "model": (dict,),
     "optimizer": (dict,),
+    "scaler": (dict,),
     "rng": (dict,),
     "steps_per_epoch": (int,),
     "step": (int,),
@@ -59,6 +61,7 @@ PARTS: dict[str, tuple[type, ...]] = {
     "index": (int,),
     "num_images": (int,),
     "num_skipped": (int,),
+    "num_in_a_row": (int,),
     "train_seconds": NUMBER,
     "eval_seconds": NUMBER,
     "last_loss": (*NUMBER, NOTHING),
@@ -69,7 +72,7 @@ PARTS: dict[str, tuple[type, ...]] = {
     "best": (dict, NOTHING),
 }
 # Parts that came later, and what they would have held before.
-ADDED_PARTS: dict[str, Any] = {"references": {}, "init_hash": None}
+ADDED_PARTS: dict[str, Any] = {"references": {}, "init_hash": None, "scaler": {}, "num_in_a_row": 0}
 
 
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
@@ -145,3 +148,20 @@ def read_run(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
     if not re.fullmatch(r"[\w-]+", content["run"]["id"]):
         raise UserError(f"{origin} has a name for the dashboard that is none: {content['run']['id']!r}.")
     return content | {"config": with_defaults(content["config"])}
+
+
+def weighing_images(window: dict[str, Any], totals: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a window and an epoch's totals as they are since format 3: images weigh the same, steps did before.
+
+    Whole batches were saved only, as the epoch's last step, which may have fewer images, is read and counted at once.
+    """
+    if "sizes" not in window:
+        num_steps = len(rows := window["rows"])
+        sizes = [window["num_images"] // num_steps] * num_steps if num_steps else []
+        scaled = rows.new_ones((num_steps, 4))  # the fourth column is the scale
+        scaled[:, :3] = rows
+        window = {"rows": scaled, "sizes": sizes, "seconds": window["seconds"]}
+    if "num_skipped" not in totals and totals["num_steps"]:
+        size = totals["num_images"] / totals["num_steps"]
+        totals = {**totals, "loss_sum": size * totals["loss_sum"]}
+    return window, totals

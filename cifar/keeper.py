@@ -1,5 +1,6 @@
 """What a run writes down while it goes: its metrics to a file and the tracker, its state to checkpoints."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from cifar.run_folder import LOCK
 from cifar.stored import references
 from cifar.tracking import MetricsFile, NoTracker
 from cifar.trainer import Metrics, Trainer
+
+log = logging.getLogger(__name__)
 
 
 class Keeper:
@@ -63,13 +66,20 @@ class Keeper:
         self.tracker.log(metrics, step)
 
     def save(self, trainer: Trainer) -> None:
-        """Write a checkpoint; raise `UserError` if the folder is no longer this run's own."""
+        """Write a checkpoint, unless what was saved is finite and this state is not.
+
+        Raises `UserError` if the folder is no longer this run's own.
+        """
         self.lock.check()
-        self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **trainer.state_dict()})
+        with trainer.apart_from_training():
+            if self.checkpoints.exist() and not trainer.is_finite():
+                log.warning(f"The state after step {trainer.step} is not finite, so the checkpoint before it stays.")
+                return
+            self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **trainer.state_dict()})
 
     def between_batches(self, trainer: Trainer) -> None:
         """Save if it is time, or if a signal has come, which then ends the run."""
-        if trainer.has_diverged:  # the checkpoint before tells the resumed run so
+        if trainer.watch.has_diverged:  # the checkpoint before tells the resumed run so
             signals.check()
         elif signals.has_come() or self.checkpoints.due_by_time():
             self.save(trainer)

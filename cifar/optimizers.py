@@ -18,10 +18,11 @@ NEWTON_SCHULZ = (
 )  # Jordan's coefficients: steep at zero, so small singular values grow
 
 FRACTION = number("a number from 0 to less than 1", lambda value: 0 <= value < 1)
-NOT_NEGATIVE = number("a number, 0 or more", lambda value: value >= 0)
+MAX = 1e38  # float32, in which the steps are taken, goes little further
+NOT_NEGATIVE = number(f"a number from 0 to {MAX:g}", lambda value: 0 <= value <= MAX)
 # Of torch's optimizers and ours, and of a group of weights.
 LIMITS = {
-    "lr": number("a positive number", lambda value: value > 0),
+    "lr": number(f"a positive number up to {MAX:g}", lambda value: 0 < value <= MAX),
     "momentum": FRACTION,
     "dampening": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
     "betas": list_of(2, FRACTION, "two numbers from 0 to less than 1"),

@@ -19,13 +19,17 @@ from torch.optim import Optimizer
 
 from cifar.device import Device
 from cifar.errors import UserError
+from cifar.tallies import Step, all_finite
 
 WARM_UP_STEPS = 3  # before a recording, as torch's notes on CUDA graphs advise
 STARTS_AT_ZERO = ("Adam", "AdamW", "SGD", "Muon")  # optimizers whose whole state is 0 before the first step
 
 
 class TrainingStep:
-    """Train a model on one batch. Nothing waits for the device, unless `on_nonfinite` is "skip"."""
+    """Train a model on one batch.
+
+    Nothing waits for the device, unless `on_nonfinite` is "skip", or in fp16 if the optimizer is not a fused one.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,8 @@ class TrainingStep:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.forward: nn.Module = torch.compile(model) if device.compile else model  # type: ignore[assignment]
         self.label_smoothing, self.accumulate, self.on_nonfinite = label_smoothing, accumulate, on_nonfinite
+        self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.precision == "fp16")
+        self.finite_buffers = [name for name, buffer in model.named_buffers() if all_finite([buffer])]
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Set the learning rate of every group of weights."""
@@ -47,35 +53,59 @@ class TrainingStep:
             group["lr"] = lr
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Take one optimizer step on inputs (B, C, H, W) and labels (B,).
+        """Take one optimizer step on inputs (B, C, H, W) and labels (B,), unless fp16's gradient is not finite.
 
-        The gradient is accumulated over `accumulate` parts of the batch. Returns, on the device, the loss, the number
-        of images classified correctly and the norm of the gradient, (3,).
+        Returns, on the device, the loss, the number of images classified correctly, the norm of the gradient and the
+        factor on the loss, (4,).
         """
         skips = self.on_nonfinite == "skip"
         buffers = [buffer.clone() for buffer in self.model.buffers()] if skips else []
+        scale = self.scaler.scale(torch.ones((), device=inputs.device))
+        loss, num_correct = self.compute_gradient(inputs, labels)
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None])
+        if skips and not bool(torch.isfinite(loss + norm)):  # waits for the device
+            for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(value)  # the running statistics of batch norm may have overflowed
+        else:
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return torch.stack([loss, num_correct, norm, scale])
+
+    def compute_gradient(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Compute the gradient, summed over `accumulate` parts of the batch; return loss and number correct, (2,)."""
         loss_sum, num_correct = torch.zeros((2,), device=inputs.device)
         self.optimizer.zero_grad()
         num_parts = min(self.accumulate, len(labels))
-        scale = self.device.loss_scale
         for part, targets in zip(inputs.tensor_split(num_parts), labels.tensor_split(num_parts), strict=True):
             with self.device.autocast():
                 logits = self.forward(part)
             loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
             loss = loss * (len(targets) / len(labels))
-            (loss if scale == 1 else scale * loss).backward()
+            self.scaler.scale(loss).backward()
             loss_sum += loss.detach()
             num_correct += (logits.detach().argmax(dim=1) == targets).sum()
-        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-        if scale != 1:
-            torch._foreach_div_(gradients, scale)
-        norm = get_total_norm(gradients)
-        if skips and not bool(torch.isfinite(loss_sum + norm)):  # waits for the device
-            for buffer, value in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(value)  # the running statistics of batch norm may have overflowed
-        else:
-            self.optimizer.step()
-        return torch.stack([loss_sum, num_correct, norm])
+        return torch.stack([loss_sum, num_correct])
+
+    def find_scale(self, inputs: Tensor, labels: Tensor) -> None:
+        """Find fp16's first factor on the loss, the largest at which this batch's gradient is finite, or 1.
+
+        Each trial that is not finite halves it. Otherwise the first steps of every run would be lost to that.
+        """
+        if not self.scaler.is_enabled():
+            return
+        with self.unchanged():
+            while Step.of(TrainingStep.__call__(self, inputs, labels).tolist(), len(labels)).is_overflow:
+                pass
+            found = self.scaler.state_dict() | {"_growth_tracker": 0}
+        self.scaler.load_state_dict(found)
+
+    def is_finite(self) -> bool:
+        """Return whether weights, optimizer state, and the buffers that began so, are finite; waits for the device."""
+        buffers = dict(self.model.named_buffers())
+        return all_finite(
+            [*self.model.parameters(), *self.optimizer_state(), *(buffers[name] for name in self.finite_buffers)]
+        )
 
     def warm_up(self, inputs: Tensor, labels: Tensor) -> float:
         """Have everything compiled and chosen for batches of this shape; return the seconds it took.
@@ -95,12 +125,15 @@ class TrainingStep:
         values, random_state = [tensor.detach().clone() for tensor in tensors], self.device.random_state()
         states = {weight: dict(state) for weight, state in self.optimizer.state.items()}
         rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        scaling = self.scaler.state_dict()
         yield
         self.forget({id(tensor) for tensor in tensors}, states)
         with torch.no_grad():
             for tensor, value in zip(tensors, values, strict=True):
                 tensor.copy_(value)
         self.set_lrs(rates)
+        if scaling:
+            self.scaler.load_state_dict(scaling)
         self.optimizer.zero_grad()
         self.device.set_random_state(random_state)
 
@@ -121,9 +154,11 @@ class TrainingStep:
             group["lr"] = float(group["lr"])
         return state
 
-    def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Go on from what `optimizer_state_dict` gave."""
+    def load_optimizer(self, state: dict[str, Any], scaling: dict[str, Any]) -> None:
+        """Go on from what `optimizer_state_dict` and the scaler's `state_dict` gave, which is {} without a scaler."""
         self.optimizer.load_state_dict(state)
+        if scaling:
+            self.scaler.load_state_dict(scaling)
 
     def begin_anew(self, other: "TrainingStep") -> None:
         """Take over the first weights and the learning rates of a step that was built for another run."""
@@ -132,6 +167,7 @@ class TrainingStep:
             for name, tensor in ours.items():
                 tensor.copy_(theirs[name])
         self.forget(set(), {})
+        self.scaler = other.scaler
         self.set_lrs([float(group["lr"]) for group in other.optimizer.param_groups])
         self.optimizer.zero_grad()
 
@@ -163,6 +199,11 @@ class RecordedStep(TrainingStep):
                 f"device.graph=true is not possible with {type(optimizer).__name__}"
                 f"{' and dampening' if has_dampening else ''}: there is {', '.join(STARTS_AT_ZERO)}."
             )
+        if self.scaler.is_enabled():
+            raise UserError(
+                "device.graph=true is not possible with device.precision=fp16, whose steps can't be recorded, as they "
+                "are taken or not: device.precision=bf16 can."
+            )
         self.recordings: dict[torch.Size, Recording] = {}
         self.place_lrs()
 
@@ -172,9 +213,9 @@ class RecordedStep(TrainingStep):
             group["lr"] = torch.tensor(float(group["lr"]), device=self.device.torch_device)
             group["capturable"] = True
 
-    def load_optimizer(self, state: dict[str, Any]) -> None:
+    def load_optimizer(self, state: dict[str, Any], scaling: dict[str, Any]) -> None:
         """Go on from what `optimizer_state_dict` gave; before anything is recorded."""
-        super().load_optimizer(state)
+        super().load_optimizer(state, scaling)
         self.place_lrs()
 
     def set_lrs(self, lrs: Sequence[float]) -> None:

@@ -1,8 +1,8 @@
 """The training loop: epochs of steps over one model, and the evaluation of the model."""
 
 import logging
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
@@ -15,8 +15,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cifar.checkpoint import load_state
 from cifar.data.loader import Loader
-from cifar.device import explain_out_of_memory
+from cifar.divergence import Watch
 from cifar.errors import DivergedError
+from cifar.formats import weighing_images
+from cifar.memory import explain_out_of_memory, ways_out
 from cifar.schedules import Schedule, group_factors
 from cifar.step import TrainingStep
 from cifar.tallies import Best, Evaluation, Result, Totals, Window, outlook
@@ -28,9 +30,7 @@ Metrics = dict[str, float]
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W) and labels (B,)
 
 # What a trainer counts and a checkpoint holds.
-COUNTERS = (
-    "step", "epoch", "index", "num_images", "num_skipped", "train_seconds", "eval_seconds", "last_loss", "train_loss",
-)  # fmt: skip
+COUNTERS = ("step", "epoch", "index", "num_images", "train_seconds", "eval_seconds", "train_loss")
 
 
 class Trainer:
@@ -62,11 +62,11 @@ class Trainer:
         self.log_metrics, self.between_batches, self.after_epoch = log_metrics, between_batches, after_epoch
         self.lr_factors = group_factors(schedule, self.optimizer.param_groups, epochs, len(train_loader))
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.step = self.epoch = self.index = self.num_images = self.num_skipped = 0
+        self.step = self.epoch = self.index = self.num_images = 0
         self.train_seconds = self.eval_seconds = 0.0
-        self.last_loss: float | None = None  # the last finite one
         self.train_loss: float | None = None  # the mean of the last whole epoch
-        self.has_diverged = False
+        self.watch = Watch(train_step.on_nonfinite, self.device.precision, self.lr_at, len(train_loader))
+        self.ways_out = ways_out(self.model, self.device, train_step.accumulate)
         self.epoch_totals, self.window = Totals(), Window()
         self.val_result: Result | None = None
         self.best: Best | None = None
@@ -74,7 +74,7 @@ class Trainer:
     def fit(self) -> None:
         """Train until `epochs` are done, evaluating on the validation images after each.
 
-        Raises `DivergedError`, after evaluating the last state, when the loss or the gradient is no longer finite.
+        Raises `DivergedError`, after evaluating the last state, when the run learns no more: cifar/divergence.py.
         """
         while self.epoch < self.epochs:
             try:
@@ -119,6 +119,7 @@ class Trainer:
         batches = self.train_loader.epoch(self.epoch, start=self.index)
         if self.index == 0:
             self.window = Window()
+        self.window.go()
         with logging_redirect_tqdm(), progress_bar(batches, title, num_steps, self.index) as bar:
             for inputs, labels in bar:
                 lr = self.take_step(inputs, labels)
@@ -127,15 +128,19 @@ class Trainer:
                     self.log_metrics(metrics | {"lr": lr}, self.step, self.epoch + 1)
                     seconds, num_left = self.train_seconds + self.eval_seconds, self.epochs * num_steps - self.step
                     bar.set_postfix_str(outlook(totals.loss, seconds, self.step, num_left), refresh=False)
-                    log.info(f"{title}, Step [{self.index}/{num_steps}] Loss: {totals.loss:.4f}")
+                    log.info(f"{title}, Step [{self.index}/{num_steps}] Loss: {totals.loss:.4f}{totals.note}")
                 self.between_batches()
+        self.window.halt()
+        self.watch.end_epoch(self.step, totals, self.train_step.is_finite())
         self.train_loss = totals.loss
         return {"train/epoch_loss": totals.loss, "train/epoch_accuracy": totals.accuracy}
 
     def take_step(self, inputs: Tensor, labels: Tensor) -> float:
         """Set the learning rate, train on a batch, count it, and return the rate."""
         lr = self.set_lr()
-        with explain_out_of_memory("batch_size", len(labels), self.train_step.accumulate):
+        with explain_out_of_memory("batch_size", len(labels), self.ways_out):
+            if self.step == 0:
+                self.train_step.find_scale(inputs, labels)
             self.window.add(self.train_step(inputs, labels), len(labels))
         self.step, self.index = self.step + 1, self.index + 1
         return lr
@@ -146,48 +151,36 @@ class Trainer:
         self.train_step.set_lrs(lrs)
         return lrs[0]
 
+    def lr_at(self, step: int) -> float:
+        """Return the first group's learning rate at a step, counted from 0."""
+        return self.base_lrs[0] * self.lr_factors[0](step)
+
     def read_window(self) -> Metrics:
         """Return the means over the steps since the last logged one, which wait for the device, and begin a new window.
 
-        Raises `DivergedError` if a step was not finite and is not to be skipped.
+        Raises `DivergedError` if the steps that were not finite are the end of the run.
         """
-        steps = self.window.read()
-        self.train_seconds += self.window.seconds
-        self.num_images += self.window.num_images
-        first_step = self.step - len(steps)
-        finite = []
-        for number, (loss, num_correct, norm) in enumerate(steps, start=first_step + 1):
-            if math.isfinite(loss) and math.isfinite(norm):
-                finite.append((loss, num_correct, norm))
-                self.last_loss = loss
-            elif self.train_step.on_nonfinite == "stop":
-                self.raise_diverged(number, loss, norm)
-        self.num_skipped += len(steps) - len(finite)
-        window = Totals(
-            len(finite), self.window.num_images, *[math.fsum(column) for column in zip(*finite, strict=True)]
-        )
-        self.epoch_totals.include(window)
+        steps, window = self.window.read(), self.window
+        self.train_seconds += window.seconds
+        self.num_images += window.num_images
+        totals = self.watch.sort_out(steps, self.step - len(steps))
+        self.epoch_totals.include(totals)
         metrics = {
-            "train/loss": window.loss,
-            "train/accuracy": window.accuracy,
-            "train/grad_norm": window.grad_norm,
-            "train/images_per_second": self.window.num_images / self.window.seconds,
+            "train/loss": totals.loss,
+            "train/accuracy": totals.accuracy,
+            "train/grad_norm": totals.grad_norm,
+            "train/images_per_second": window.num_images / window.seconds,
         }
         self.window = Window()
-        return metrics | ({"train/skipped_steps": self.num_skipped} if self.num_skipped else {})
+        return metrics | ({"train/skipped_steps": self.watch.num_skipped} if self.watch.num_skipped else {})
 
-    def raise_diverged(self, step: int, loss: float, norm: float) -> None:
-        """Raise `DivergedError` for the `step`-th step, counted from 1."""
-        self.has_diverged = True
-        lr = self.base_lrs[0] * self.lr_factors[0](step - 1)
-        epoch = (step - 1) // len(self.train_loader) + 1
-        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradient is {norm}"
-        last = "no loss was finite" if self.last_loss is None else f"the last finite loss was {self.last_loss:.4f}"
-        raise DivergedError(
-            f"Training diverged: {what} at step {step} (epoch {epoch}) at lr={lr:g}; {last}. "
-            "Try a smaller lr, schedule=cosine with schedule.warmup_epochs=1, or on_nonfinite=skip.",
-            {"diverged_step": step, "diverged_lr": lr, "last_finite_loss": self.last_loss},
-        )
+    @contextmanager
+    def apart_from_training(self) -> Iterator[None]:
+        """Let the time that passes inside count as no time of the steps."""
+        self.device.wait()
+        self.window.halt()
+        yield
+        self.window.go()
 
     @torch.inference_mode()
     def evaluate(self, loader: Loader, tta: str = "none") -> Evaluation:
@@ -249,8 +242,8 @@ class Trainer:
             "eval_seconds": self.eval_seconds,
             "train_loss": self.train_loss,
         }
-        if self.num_skipped:
-            progress["skipped_steps"] = self.num_skipped
+        if self.watch.num_skipped:
+            progress["skipped_steps"] = self.watch.num_skipped
         if self.train_seconds:
             progress["images_per_second"] = self.num_images / self.train_seconds
         if self.val_result is not None and self.best is not None:
@@ -258,27 +251,34 @@ class Trainer:
             progress |= {"best_val_accuracy": self.best.accuracy, "best_val_epoch": self.best.epoch}
         return progress
 
+    def is_finite(self) -> bool:
+        """Return whether a run can go on well from the present state, as far as is known; waits for the device."""
+        return self.watch.allows(self.window.read()) and self.train_step.is_finite()
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides the run's future, and what it has counted so far."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.train_step.optimizer_state_dict(),
+            "scaler": self.train_step.scaler.state_dict(),
             "rng": self.device.random_state(),
             "steps_per_epoch": len(self.train_loader),
             "window": self.window.state_dict(),
             "epoch_totals": asdict(self.epoch_totals),
             "val_result": None if self.val_result is None else [self.val_result.loss, self.val_result.accuracy],
             "best": None if self.best is None else asdict(self.best),
+            **self.watch.state_dict(),
             **{name: getattr(self, name) for name in COUNTERS},
         }
 
     def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
         """Go on from what `state_dict` gave; raise `UserError` if it, from the file `origin`, fits another model."""
         load_state(self.model, state["model"], origin)
-        self.train_step.load_optimizer(state["optimizer"])
+        self.train_step.load_optimizer(state["optimizer"], state["scaler"])
+        self.watch.load_state_dict(state)
         self.device.set_random_state(state["rng"])
-        self.window = Window(state["window"], self.device.torch_device)
-        self.epoch_totals = Totals(**state["epoch_totals"])
+        window, totals = weighing_images(state["window"], state["epoch_totals"])
+        self.window, self.epoch_totals = Window(window, self.device.torch_device), Totals(**totals)
         self.val_result = None if state["val_result"] is None else Result(*state["val_result"])
         self.best = Best(**state["best"]) if state["best"] is not None and state["step"] else None
         for name in COUNTERS:

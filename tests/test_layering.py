@@ -31,7 +31,7 @@ LAYERS = [
         "trust",
     },
     {"command_line", "sealed"},
-    {"checkpoint", "step", "sweep", "tracking", "wording"},
+    {"checkpoint", "divergence", "memory", "step", "sweep", "tracking", "wording"},
     {"data.sources", "drawing", "new_folder", "study", "weights"},
     {"data.loader", "ticks", "wandb_settings"},
     {"trainer", "wandb_tracker"},

@@ -15,12 +15,12 @@ from cifar import signals
 from cifar.checkpoint import find_checkpoints
 from cifar.command_line import quote
 from cifar.config import config_hash, resolve
+from cifar.divergence import Watch
 from cifar.errors import DivergedError, UserError
 from cifar.experiment import run
 from cifar.resume import finished, place, restore, result_of, set_newer_aside, with_overrides
 from cifar.run_folder import put_aside
 from cifar.sealed import read_checkpoint
-from cifar.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 
 OPTIMIZERS, SCHEDULES, AUGMENTS = (
@@ -440,14 +440,14 @@ def test_a_signal_while_the_diverged_state_is_evaluated_leaves_the_checkpoint_be
         (tmp_path / name).mkdir()
     with pytest.raises(DivergedError):
         run(cfg, tmp_path / "uncut")
-    raise_diverged = Trainer.raise_diverged
+    raise_diverged = Watch.raise_diverged
 
-    def diverge_and_be_stopped(trainer: Trainer, *args: Any) -> None:
+    def diverge_and_be_stopped(watch: Watch, *args: Any) -> None:
         monkeypatch.setattr(signals, "_received", signal.SIGTERM)
-        raise_diverged(trainer, *args)
+        raise_diverged(watch, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "raise_diverged", diverge_and_be_stopped)
+        patch.setattr(Watch, "raise_diverged", diverge_and_be_stopped)
         with pytest.raises(signals.Interrupted):
             run(cfg, tmp_path / "cut")
     monkeypatch.setattr(signals, "_received", None)

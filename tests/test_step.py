@@ -139,7 +139,7 @@ def test_what_is_saved_has_numbers_and_a_recorded_step_goes_on_from_it() -> None
     resumed = make_step(RecordedStep, "adam", RECORDING)
     torch.set_rng_state(rng)
     resumed.model.load_state_dict(begun.model.state_dict())
-    resumed.load_optimizer(saved)
+    resumed.load_optimizer(saved, {})
     torch.testing.assert_close([*first, *train(resumed)], expected, rtol=0, atol=0)
 
 
@@ -264,33 +264,6 @@ def test_recordings_need_cuda() -> None:
         set_up_device("cpu", "fp32", None, None, compile=False, threads=None, graph=True)
 
 
-class Faint(nn.Module):
-    """A network whose output barely depends on its weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(3 * 32 * 32, 10)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = 1e-7 * self.linear(inputs.flatten(1)).float()
-        return logits
-
-
-def test_fp16_keeps_gradients_that_are_too_small_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Faint()
-
-    def gradient(precision: str) -> Tensor:
-        step = TrainingStep(model, optim.SGD(model.parameters(), lr=0.0), Device(torch.device("cpu"), precision))
-        norm = step(*batch(10))[2]
-        assert model.linear.weight.grad is not None
-        assert norm >= model.linear.weight.grad.norm()
-        return model.linear.weight.grad
-
-    torch.testing.assert_close(gradient("fp16"), gradient("fp32"), rtol=0.05, atol=1e-9)
-    monkeypatch.setattr("cifar.device.FP16_LOSS_SCALE", 1.0)
-    assert not gradient("fp16").any()
-
-
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_deterministic_kernels_are_asked_for(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
@@ -306,7 +279,7 @@ def on_gpu(test: Any) -> Any:
 
 @on_gpu
 @pytest.mark.parametrize("optimizer", MAKE_OPTIMIZER)
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_recorded_step_on_a_gpu_equals_the_plain_one(optimizer: str, precision: str) -> None:
     expected = train(make_step(TrainingStep, optimizer, Device(torch.device("cuda"), precision)), "cuda")
     recording = Device(torch.device("cuda"), precision, graph=True)

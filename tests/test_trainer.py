@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from cifar.data.augment import CropFlip
 from cifar.data.loader import Loader
-from cifar.device import explain_out_of_memory, set_up_device
+from cifar.device import set_up_device
 from cifar.errors import DivergedError, UserError
+from cifar.memory import explain_out_of_memory
 from cifar.schedules import Constant, Cosine, Schedule, Step
 from cifar.step import TrainingStep
 from cifar.tallies import Window, outlook
@@ -136,6 +137,12 @@ def test_logged_losses_are_means_over_the_steps_since_the_last(
     every_step, steps = make_trainer(make_loader(95), log_every=1)
     every_step.fit()
     losses, accuracies = losses_of(steps), [m["train/accuracy"] for m in steps if "train/accuracy" in m]
+    sizes = [*[10] * 9, 5] * 2
+
+    def mean(start: int, end: int) -> float:  # images weigh the same
+        weighed = [loss * size for loss, size in zip(losses[start:end], sizes[start:end], strict=True)]
+        return sum(weighed) / sum(sizes[start:end])
+
     caplog.clear()
     with caplog.at_level("INFO"):
         trainer, logged = make_trainer(make_loader(95), log_every=log_every)
@@ -145,16 +152,15 @@ def test_logged_losses_are_means_over_the_steps_since_the_last(
         first = 10 * (epoch - 1)
         bounds = [*range(0, 10, log_every), 10]
         for start, end in pairwise(bounds):
-            expected.append((first + end, sum(losses[first + start : first + end]) / (end - start)))
-            mean = sum(losses[first : first + end]) / end
-            lines.append(f"Epoch [{epoch}/2], Step [{end}/10] Loss: {mean:.4f}")
+            expected.append((first + end, mean(first + start, first + end)))
+            lines.append(f"Epoch [{epoch}/2], Step [{end}/10] Loss: {mean(first, first + end):.4f}")
     windows = [(metrics["step"], metrics["train/loss"]) for metrics in logged if "train/loss" in metrics]
     assert [step for step, _ in windows] == [step for step, _ in expected]
     assert [loss for _, loss in windows] == pytest.approx([loss for _, loss in expected], abs=1e-6)
     assert caplog.messages == lines
     epochs = [metrics for metrics in logged if "train/epoch_loss" in metrics]
     assert [(metrics["step"], metrics["epoch"]) for metrics in epochs] == [(10, 1), (20, 2)]
-    assert epochs[0]["train/epoch_loss"] == pytest.approx(sum(losses[:10]) / 10, abs=1e-6)
+    assert epochs[0]["train/epoch_loss"] == pytest.approx(mean(0, 10), abs=1e-12)
     correct = sum(accuracy * size for accuracy, size in zip(accuracies[:10], [10] * 9 + [5], strict=True))
     assert epochs[0]["train/epoch_accuracy"] == pytest.approx(correct / 95)
 
@@ -310,7 +316,7 @@ def test_a_skipped_step_changes_neither_weights_nor_statistics_nor_the_optimizer
         for key, value in states[1].items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[index][key])), key
     assert not torch.equal(states[3]["inner.0.weight"], states[4]["inner.0.weight"])
-    assert trainer.num_skipped == trainer.progress()["skipped_steps"] == 2
+    assert trainer.watch.num_skipped == trainer.progress()["skipped_steps"] == 2
     assert (trainer.step, trainer.epoch) == (10, 1)
     steps = [metrics for metrics in logged if "lr" in metrics]
     assert [metrics.get("train/skipped_steps", 0) for metrics in steps] == [0, 0, 1, 2, 2, 2, 2, 2, 2, 2]
@@ -380,25 +386,27 @@ def test_lack_of_memory_in_the_evaluation_names_its_batch_size() -> None:
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
                                    RuntimeError("MPS backend out of memory")])  # fmt: skip
 def test_every_devices_lack_of_memory_is_known(error: Exception) -> None:
-    with pytest.raises(UserError, match="batch_size=3: a batch does not fit"), explain_out_of_memory("batch_size", 3):
+    with (
+        pytest.raises(UserError, match=r"batch_size=3: a batch does not fit.* Try hard"),
+        explain_out_of_memory("batch_size", 3, "hard"),
+    ):
         raise error
-    with pytest.raises(RuntimeError, match=r"^other$"), explain_out_of_memory("batch_size", 3):
+    with pytest.raises(RuntimeError, match=r"^other$"), explain_out_of_memory("batch_size", 3, ""):
         raise RuntimeError("other")
 
 
 def test_a_saved_window_gives_the_same_means(tmp_path: Path) -> None:
     window = Window()
     for number in range(3):
-        window.add(torch.tensor([0.1 * number, number, 1.0]), 10)
+        window.add(torch.tensor([0.1 * number, number, 1.0, 1.0]), 10 + number)
     torch.save(window.state_dict(), tmp_path / "window.pt")
     restored = Window(torch.load(tmp_path / "window.pt", weights_only=True), torch.device("cpu"))
     assert restored.read() == window.read()
-    assert restored.num_images == 30
-    assert restored.seconds > 0
+    assert restored.num_images == 33
 
 
 def test_what_surrounds_a_step_costs_less_than_half_a_millisecond() -> None:
-    row, seconds = torch.zeros(3), []
+    row, seconds = torch.zeros(4), []
     for _ in range(3):  # other work may have halted one of them
         trainer, logged = make_trainer(make_loader(500, batch_size=1), log_every=100, epochs=1)
         batches = [*trainer.train_loader.epoch(0)]
