@@ -89,7 +89,8 @@ class RunInfo:
         """Yield the metrics that a resumed run keeps, NaN for what is not finite, each with its step."""
         if not self.is_resumed or self.folder is None or not (path := self.folder / "metrics.jsonl").is_file():
             return
-        for line in path.read_bytes()[: self.kept_bytes].splitlines():
+        kept = path.read_bytes()[: self.kept_bytes]
+        for line in kept[: kept.rfind(b"\n") + 1].splitlines():  # the file may have lost its end
             entry = json.loads(line)
             metrics = {key: value for key, value in entry.items() if key not in NOT_METRICS}
             yield {key: math.nan if value is None else value for key, value in metrics.items()}, entry["step"]

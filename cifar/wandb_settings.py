@@ -9,6 +9,7 @@ import http.client
 import netrc
 import os
 import shutil
+import ssl
 import tempfile
 import urllib.error
 import urllib.request
@@ -112,10 +113,16 @@ def has_api_key(url: str) -> bool:
         return False
 
 
-def answers(url: str, timeout_seconds: float) -> bool:
-    """Return whether a web server answers at `url` at all, be it with an error."""
+def answers(url: str, timeout_seconds: float, is_verified: bool = True) -> bool:
+    """Return whether a web server answers at `url` at all, be it with an error.
+
+    Its certificate must be good, unless `is_verified` is False.
+    """
+    context = ssl.create_default_context()
+    if not is_verified:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        urllib.request.urlopen(url, timeout=timeout_seconds).close()
+        urllib.request.urlopen(url, timeout=timeout_seconds, context=context).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, http.client.HTTPException, ValueError):

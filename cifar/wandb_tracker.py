@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_SECONDS = 86_400  # to wait for the server
 NUM_WRONG = 32  # most confidently wrong images that are shown
 # What the summary keeps of a curve, beside the last value.
 SUMMARIES = {"val/accuracy": "max,last", "test/accuracy": "max,last", "val/loss": "min,last", "test/loss": "min,last"}
@@ -70,8 +71,16 @@ class WandbTracker(NoTracker):
         super().__init__(info)
         if mode not in ("auto", "online", "offline"):
             raise UserError(f"tracker.mode={mode!r} is not possible: it takes auto, online, offline.")
-        if timeout_seconds is not None and not timeout_seconds > 0:
-            raise UserError(f"tracker.timeout_seconds={timeout_seconds!r} is not possible: it takes a positive number.")
+        if timeout_seconds is not None and not is_timeout(timeout_seconds):
+            raise UserError(
+                f"tracker.timeout_seconds={timeout_seconds!r} is not possible: it takes a positive number, "
+                f"at most {LONGEST_SECONDS}."
+            )
+        given = {"project": project, "entity": entity, "name": name, "group": group, "job_type": job_type}
+        self.project, self.entity, self.name, self.group, self.job_type, self.notes = (
+            as_text(key, value) for key, value in {**given, "notes": notes}.items()
+        )
+        project = self.project
         if project is not None and (len(project) > NAME_LIMIT or re.search(r"[/\\#?%:]", project) or not project):
             raise UserError(
                 f"tracker.project={project!r} is not possible: it takes a name of at most {NAME_LIMIT} characters "
@@ -79,9 +88,7 @@ class WandbTracker(NoTracker):
             )
         if tags is not None and not isinstance(tags, list):
             raise UserError(f"tracker.tags={tags!r} is not possible: it takes a list such as [baseline,thesis].")
-        self.mode, self.project, self.entity, self.dir = mode, project, entity, dir
-        self.timeout_seconds = timeout_seconds
-        self.name, self.group, self.job_type, self.notes, self.tags = name, group, job_type, notes, tags
+        self.mode, self.dir, self.timeout_seconds, self.tags = mode, dir, timeout_seconds, tags
 
     def __enter__(self) -> "WandbTracker":
         own = environment()
@@ -104,8 +111,9 @@ class WandbTracker(NoTracker):
         for metrics, step in self.info.kept_metrics():
             if step >= self.run.step:  # the server has the others; nothing has them where the run goes on offline
                 self.log(metrics, step)
-        if mode == "offline":
+        if mode != "disabled":
             self.put_aside_earlier()
+        if mode == "offline":
             command, folder = f"{python()} -m wandb", shlex.quote(shown(Path(self.run.dir).parent))
             log.info(f"Weights & Biases: offline ({reason}). View: {command} leet {folder}")
             log.info(f"Upload to Weights & Biases: {command} sync {folder}")
@@ -126,8 +134,8 @@ class WandbTracker(NoTracker):
         if wanted in ("offline", "disabled"):
             return wanted, f"WANDB_MODE={own.mode}" if "WANDB_MODE" in os.environ else "wandb's settings say so"
         if not has_api_key(own.base_url):
-            problem = "no API key; wandb login stores one"
-        elif not answers(own.base_url, self.seconds_to_wait(own)):
+            problem = f"no API key; {python()} -m wandb login stores one"
+        elif not answers(own.base_url, self.seconds_to_wait(own), is_verified=not own.insecure_disable_ssl):
             problem = f"no answer from {own.base_url}"
         else:
             return wanted, "an API key is configured"
@@ -181,7 +189,7 @@ class WandbTracker(NoTracker):
     def put_aside_earlier(self) -> None:
         """Rename the offline parts of the run that this one, which has all their steps, replaces.
 
-        Uploaded after it they would replace it on the server.
+        Uploaded after it they would replace it on the server, also where the run went on online.
         """
         folder = Path(self.run.dir).parent
         for earlier in folder.parent.glob(f"offline-run-*-{glob.escape(self.info.id)}"):
@@ -237,3 +245,15 @@ class WandbTracker(NoTracker):
     def summarise(self, summary: dict[str, Any]) -> None:
         """Put the figures into the run's summary."""
         self.run.summary.update(summary)
+
+
+def is_timeout(value: Any) -> bool:
+    """Return whether the value can be the seconds to wait for a server."""
+    return isinstance(value, (int, float)) and 0 < value <= LONGEST_SECONDS
+
+
+def as_text(key: str, value: Any) -> str | None:
+    """Return a value of the configuration as text: a project may be called 2026; raise `UserError` for a list."""
+    if isinstance(value, (list, dict)):
+        raise UserError(f"tracker.{key}={value!r} is not possible: it takes a text.")
+    return None if value is None else str(value)

@@ -113,7 +113,7 @@ def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_i
     assert run.end() == 130
     assert time.perf_counter() - begin < LIMIT_SECONDS
     assert command("resume=runs/one", SLOW[0]).returncode == 0
-    parts = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    parts = [*(tmp_path / "wandb").glob("replaced-offline-run-*"), *(tmp_path / "wandb").glob("offline-run-*")]
     assert len(parts) == 2
     shown = [next(record["run"] for record in records(part) if record["type"] == "run") for part in parts]
     assert len({(record["run_id"], record["display_name"], record.get("run_group")) for record in shown}) == 1
@@ -121,7 +121,8 @@ def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_i
         [int(record["history"]["item"]["_step"]) for record in records(part) if record["type"] == "history"]
         for part in parts
     ]
-    assert [*steps[0], *steps[1]] == [*range(1, 25)]
+    assert steps == [[*range(1, len(steps[0]) + 1)], [*range(1, 25)]]  # the second part holds those of the first too
+    assert len(steps[0]) < 24
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

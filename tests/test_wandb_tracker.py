@@ -1,10 +1,14 @@
 """Weights & Biases offline and against servers that do not answer or refuse."""
 
 import csv
+import io
 import json
 import logging
 import math
+import os
+import shlex
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -98,12 +102,44 @@ def test_a_key_in_netrc_counts_for_its_server(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("mode", "onlin"), ("timeout_seconds", 0), ("project", "a/b"), ("tags", "a")]
+    ("key", "value"),
+    [
+        ("mode", "onlin"),
+        ("timeout_seconds", 0),
+        ("timeout_seconds", "soon"),
+        ("timeout_seconds", math.inf),
+        ("project", "a/b"),
+        ("project", ""),
+        ("name", ["a"]),
+        ("notes", {"a": 1}),
+        ("tags", "a"),
+    ],
 )
 def test_impossible_values_are_named(key: str, value: Any) -> None:
     arguments = {"mode": "auto", "project": "p", "entity": None, "dir": ".", "timeout_seconds": 1.0, key: value}
     with pytest.raises(UserError, match=f"tracker.{key}="):
         WandbTracker(INFO, **arguments)
+
+
+def test_a_name_may_be_a_number(tmp_path: Path, given: list[dict[str, Any]], compose: Compose) -> None:
+    words = ["tracker.project=2026", "tracker.name=1e-3", "tracker.tags=[7]", f"tracker.dir={tmp_path}"]
+    create(compose(*words).tracker, INFO).init("offline", environment())
+    assert [given[0][key] for key in ("project", "name", "tags")] == ["2026", "0.001", ["7"]]
+
+
+@pytest.mark.parametrize("variables", [{}, {"WANDB_INSECURE_DISABLE_SSL": "true"}])
+def test_a_server_whose_certificate_is_its_own_counts_where_the_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    def answer(url: str, timeout: float, context: ssl.SSLContext) -> io.BytesIO:
+        if context.verify_mode != ssl.CERT_NONE or context.check_hostname:
+            raise ssl.SSLCertVerificationError("self-signed certificate")
+        return io.BytesIO()
+
+    monkeypatch.setattr("urllib.request.urlopen", answer)
+    for name, value in {"WANDB_API_KEY": "k", "WANDB_BASE_URL": "https://wandb.example.org", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert make_tracker(tmp_path).choose_mode(environment())[0] == ("online" if variables else "offline")
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -438,6 +474,12 @@ def test_the_last_part_of_a_run_that_was_cut_and_resumed_offline_holds_every_ste
     )
     assert "Would sync 1 run(s)" in listed.stderr + listed.stdout
     assert (tmp_path / "wandb" / "latest-run").resolve() == last  # which it names so
+    for said in [said for said in again.stdout.splitlines() if "Weights & Biases" in said]:
+        printed = said.partition("View: " if "View: " in said else "Biases: ")[2]
+        assert printed.endswith(f" wandb/{last.name}")
+        bare = {**os.environ, "PATH": "/usr/bin:/bin"}  # as without an activated environment
+        program = [*shlex.split(printed)[:-1], "--help"]
+        assert subprocess.run(program, cwd=tmp_path, env=bare, capture_output=True).returncode == 0, printed
 
 
 def test_a_server_that_has_the_first_steps_gets_only_the_others(
@@ -449,7 +491,7 @@ def test_a_server_that_has_the_first_steps_gets_only_the_others(
     logged: list[tuple[dict[str, float], int]] = []
 
     class Server:
-        step, url = 2, "https://example.org"
+        step, url, dir = 2, "https://example.org", str(tmp_path / "wandb" / "run-2-1" / "files")
 
         def __enter__(self) -> None: ...
         def define_metric(self, name: str, summary: str) -> None: ...
@@ -457,10 +499,14 @@ def test_a_server_that_has_the_first_steps_gets_only_the_others(
         def log(self, metrics: dict[str, float], step: int) -> None:
             logged.append((metrics, step))
 
-    info = replace(INFO, is_resumed=True, folder=tmp_path, kept_bytes=len(text))
+    info = replace(INFO, id="1", is_resumed=True, folder=tmp_path, kept_bytes=len(text) + 5)
+    for name in ("offline-run-1-1", "offline-run-1-2", "run-2-1"):
+        (tmp_path / "wandb" / name).mkdir(parents=True)
     assert math.isnan(next(info.kept_metrics())[0]["train/loss"])
     monkeypatch.setattr(WandbTracker, "choose_mode", lambda *_: ("online", ""))
     monkeypatch.setattr(WandbTracker, "init", lambda *_: Server())
     with WandbTracker(info):
         pass
     assert logged == [({"train/loss": 0.5}, 2), ({"train/loss": 0.75}, 3)]
+    kept = {"replaced-offline-run-1-1", "offline-run-1-2", "run-2-1"}  # uploaded later, the first would replace it all
+    assert {path.name for path in (tmp_path / "wandb").iterdir()} == kept
