@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar.errors import UserError
 from cifar.exits import guard
+from cifar.paths import python
 from cifar.wandb_settings import PROJECT, answers, environment, has_api_key
 
 TIMEOUT_SECONDS = 20
@@ -57,7 +58,7 @@ def main() -> None:
         raise UserError("Whose project is it? Give --entity TEAM, or set WANDB_ENTITY.")
     workspace = make_workspace(entity, options.project or own.project or PROJECT, options.name)
     if not has_api_key(url):
-        raise UserError("There is no API key; wandb login stores one.")
+        raise UserError(f"There is no API key; {python()} -m wandb login stores one.")
     if not answers(url, TIMEOUT_SECONDS):
         raise UserError(f"There is no answer from {url}.")
     try:

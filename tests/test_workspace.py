@@ -2,15 +2,20 @@
 
 import builtins
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cifar import workspace
 from cifar.config import check
 from cifar.errors import UserError
+from cifar.new_folder import NewFolder
+from cifar.paths import python
 from cifar.workspace import LAYOUT, PICTURES, make_workspace
 from tests.conftest import QUIET, ROOT, Command, Compose, read_metrics
 
@@ -39,7 +44,7 @@ def test_the_view_has_a_panel_for_each() -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"WANDB_ENTITY": "me"}, "There is no API key; wandb login stores one."),
+        ({"WANDB_ENTITY": "me"}, f"There is no API key; {python()} -m wandb login stores one."),
         ({}, "Whose project is it? Give --entity TEAM, or set WANDB_ENTITY."),
         (
             {"WANDB_ENTITY": "me", "WANDB_API_KEY": "k", "WANDB_BASE_URL": "http://127.0.0.1:1"},
@@ -82,3 +87,23 @@ def test_what_the_sweep_agent_calls_is_a_command_of_ours(compose: Compose) -> No
     cfg = compose(*words[3:])
     check(cfg)
     assert (cfg.lr, cfg.seed, cfg.data.val_size) == (0.0003, 0, 5000)
+
+
+def test_agents_that_start_a_run_in_the_same_second_each_get_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = yaml.safe_load((ROOT / "conf" / "wandb_sweep.yaml").read_text())
+    words = [word for word in sweep["command"] if "=" in word]
+    assert not [word for word in words if word.startswith("hydra.")]  # the folder is named by the time
+    words.append("hydra.run.dir=outputs/${now:%Y}")  # … here by one that is equal for both
+    folders = []
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for lr in (0.1, 0.2):
+            config = compose("config", overrides=[f"lr={lr}", *words], return_hydra_config=True)
+            OmegaConf.set_readonly(config.hydra, False)
+            NewFolder().on_run_start(config)
+            folders.append(config.hydra.run.dir)
+    year = f"outputs/{datetime.now().year}"
+    assert folders == [year, f"{year}-1"]
+    assert all(Path(folder).is_dir() for folder in folders)
