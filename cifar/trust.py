@@ -7,6 +7,7 @@ docs/trust.md tells the whole rule.
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,23 +94,24 @@ def refuse_foreign(stored: Any, allowed: frozenset[str], origin: str) -> None:
     `origin` says where it is stored, as a message begins.
     """
     for key, target in targets_in(stored):
-        refuse_target(key, target, allowed, origin)
+        word = "" if "[" in key else f"repeat {key}={target}, or "
+        refuse_target(key, target, allowed, origin, f"{word}give --config-dir DIR with a YAML file that names it")
 
 
 def refuse_foreign_words(stored: Iterable[str], allowed: frozenset[str], origin: str) -> None:
     """Raise `UserError` for the first `_target_` in `stored` overrides of a command that is not `allowed`."""
-    for key, target in targets_in_words(stored):
-        refuse_target(key, target, allowed, origin)
+    for word in stored:
+        for key, target in targets_in_words([word]):
+            refuse_target(key, target, allowed, origin, f"repeat {shlex.quote(word)}")
 
 
-def refuse_target(key: str, target: Any, allowed: frozenset[str], origin: str) -> None:
+def refuse_target(key: str, target: Any, allowed: frozenset[str], origin: str, way_on: str) -> None:
     """Raise `UserError` if the target is not `allowed`."""
     if isinstance(target, str) and target in allowed:
         return
-    word = "" if "[" in key else f"repeat {key}={target}, or "
     raise UserError(
         f"{origin} names code that your own configuration does not name: {key}={target}. Nothing was called. "
-        f"If you trust it, {word}give --config-dir DIR with a YAML file that names it."
+        f"If you trust it, {way_on}."
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -427,9 +428,11 @@ def test_a_strangers_search_names_no_code_but_ours(
 ) -> None:
     found_study(tmp_path, Search([*DIGITS[1:], LR, word], 1, "none", 0, 1, str(tmp_path)))
     monkeypatch.setattr("sys.argv", ["tune", f"folder={tmp_path}"])
-    with pytest.raises(UserError, match=re.escape(named)):
+    with pytest.raises(UserError, match=re.escape(named)) as refused:
         tune()
     assert not (tmp_path / "0").exists()
+    if "_target_" in word and "hydra" not in word:
+        assert str(refused.value).endswith(f"If you trust it, repeat {shlex.quote(word)}.")
 
 
 @pytest.mark.parametrize(
