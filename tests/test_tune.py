@@ -539,6 +539,22 @@ def test_a_trial_whose_results_were_lost_is_made_again(tmp_path: Path, command: 
     assert len(open_study(tmp_path / "one").get_trials()) == 3
 
 
+def test_a_study_that_is_older_than_its_runs_learns_from_them_what_came_of_these(
+    tmp_path: Path, command: Command
+) -> None:
+    words, folder = [*FIXED, LR, "folder=one"], tmp_path / "one"
+    assert command(*words, "trials=1", program=TUNE).returncode == 0
+    older = (folder / "study.db").read_bytes()
+    assert command(*words, "trials=3", program=TUNE).returncode == 0
+    before, summaries = results_of(folder), [(folder / str(number) / "summary.json").read_bytes() for number in (1, 2)]
+    (folder / "study.db").write_bytes(older)
+    again = command(*words, "trials=3", program=TUNE)
+    assert again.returncode == 0, again
+    assert results_of(folder) == before
+    assert [(folder / str(number) / "summary.json").read_bytes() for number in (1, 2)] == summaries
+    assert "Epoch [" not in again.stdout
+
+
 def test_a_pruned_trial_whose_results_were_lost_is_pruned_again(tmp_path: Path) -> None:
     folder = tmp_path / "search"
     study, trial, stack = begin(folder, "epochs=3")
