@@ -19,17 +19,17 @@ slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 bench: install
-	$(BIN)/python -m cifar.bench --model resnet50 vgg16 --steps 10 --rounds 9 --json outputs/bench.json
+	$(BIN)/cifar bench --model resnet50 vgg16 --steps 10 --rounds 9 --json outputs/bench.json
 
-GPU_BENCH := $(BIN)/python -m cifar.bench --device cuda --model resnet18 resnet50 vgg16 speednet --steps 50
+GPU_BENCH := $(BIN)/cifar bench --device cuda --model resnet18 resnet50 vgg16 speednet --steps 50
 
 gpu: install
 	mkdir -p outputs/gpu
 	$(BIN)/python -m pytest -m gpu
 	$(GPU_BENCH) --json outputs/gpu/bench.json
 	$(GPU_BENCH) --set $(FAST) --json outputs/gpu/bench_recorded.json
-	$(BIN)/python -m cifar.speedrun --device cuda --set $(FAST) --recipes speedrun94 --seeds 100 --json outputs/gpu/speedrun94.json
-	$(BIN)/python -m cifar.speedrun --device cuda --set $(FAST) --recipes speedrun96 --seeds 10 --json outputs/gpu/speedrun96.json
+	$(BIN)/cifar speedrun --device cuda --set $(FAST) --recipes speedrun94 --seeds 100 --json outputs/gpu/speedrun94.json
+	$(BIN)/cifar speedrun --device cuda --set $(FAST) --recipes speedrun96 --seeds 10 --json outputs/gpu/speedrun96.json
 
 lint: install
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from cifar import cli, jobs
+from cifar.commands.app import cli, jobs
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -16,12 +16,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-import cifar.config  # registers the schema
-from cifar.device import DEFAULT_THREADS
+import cifar.experiment.config  # registers the schema
+from cifar.training.device import DEFAULT_THREADS
 from tests.processes import ROOT as ROOT
 from tests.processes import Run
 
-assert cifar.config is not None
+assert cifar.experiment.config is not None
 
 # A run of a second: eight steps of a tiny model on noise.
 TINY = [

@@ -15,11 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from cifar import cli, jobs
-from cifar.building import build_optimizer, create
-from cifar.config import check, config_hash, point_hash, resolve
-from cifar.device import set_up_device
-from cifar.tracking import RunInfo
+from cifar.commands.app import cli, jobs
+from cifar.experiment.building import build_optimizer, create
+from cifar.experiment.config import check, config_hash, point_hash, resolve
+from cifar.tracking.tracking import RunInfo
+from cifar.training.device import set_up_device
 from tests.processes import ROOT
 
 

@@ -4,7 +4,7 @@ import json
 import resource
 from time import process_time
 
-from cifar.report import main
+from cifar.reports.report import main
 
 start = process_time()
 main()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from cifar import cli, experiment  # noqa: F401 - imported before the forks
+from cifar import experiment  # noqa: F401 - imported before the forks
 
 torch.optim.Adam([torch.zeros(1)])  # imports more
 

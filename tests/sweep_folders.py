@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-from cifar.config import config_hash
-from cifar.run_folder import write_json
-from cifar.sweep import make_plan, write_plan
+from cifar.base.run_folder import write_json
+from cifar.experiment.config import config_hash
+from cifar.sweeps.plan import make_plan, write_plan
 
 
 def write_run(folder: Path, lr: float, seed: int, number: int | None = None, **summary: Any) -> None:

@@ -18,18 +18,18 @@ from typing import Any
 
 import pytest
 
-from cifar.run_folder import is_locked, locked
-from cifar.sealed import read_checkpoint
-from cifar.sweep import Begun, make_plan, write_plan
+from cifar.base.run_folder import is_locked, locked
+from cifar.base.sealed import read_checkpoint
+from cifar.sweeps.plan import Begun, make_plan, write_plan
 from tests.conftest import QUIET, ROOT, SLOW, TINY, Command, Start, read_metrics, read_summary
+from tests.experiment.test_restore import assert_identical, results
 from tests.processes import small_disk
-from tests.test_resume import assert_identical, results
-from tests.test_wandb_tracker import records
+from tests.tracking.test_wandb_tracker import records
 
 LIMIT_SECONDS = 10  # from the signal to the end
 
 
-RESUME_SWEEP = ("-m", "cifar.resume")
+RESUME_SWEEP = ("-m", "cifar", "resume")
 
 
 def lines_of(folder: Path) -> list[tuple[int, str]]:
@@ -134,7 +134,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, comm
     assert run.end() == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signal.Signals(signum)]
     sweep = tmp_path / "multirun" / "one"
     if signum != signal.SIGKILL:
-        assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.resume multirun/one {SLOW[0]}\n")
+        assert run.errors.endswith(f"Interrupted. Continue with: cifar resume multirun/one {SLOW[0]}\n")
     statuses = [read_summary(sweep / str(number))["status"] for number in range(3)]
     assert statuses == ["completed", "failed", "running" if signum == signal.SIGKILL else "interrupted"]
     assert not is_locked(sweep / "2")
@@ -173,15 +173,13 @@ def test_a_sweep_that_is_done_says_so_and_one_whose_files_changed_is_done_again(
 
     refused = command(*arguments, "hydra.sweep.dir=swept")
     assert refused.returncode == 1
-    assert (
-        f"already holds a sweep. Continue it with python -m cifar.resume swept {' '.join(typed)}, or" in refused.stderr
-    )
+    assert f"already holds a sweep. Continue it with cifar resume swept {' '.join(typed)}, or" in refused.stderr
 
     for words in ([], typed[:2]):
         refused = command("swept", *words, program=RESUME_SWEEP)
         assert refused.returncode == 1
-        assert refused.stderr.endswith(f"continue it with: python -m cifar.resume swept {' '.join(typed)}\n") or (
-            refused.stderr.endswith(f"continue with: python -m cifar.resume swept {' '.join(typed)}\n")
+        assert refused.stderr.endswith(f"continue it with: cifar resume swept {' '.join(typed)}\n") or (
+            refused.stderr.endswith(f"continue with: cifar resume swept {' '.join(typed)}\n")
         )
 
     done = start("swept", *typed, "hydra/launcher=basic", program=RESUME_SWEEP)
@@ -253,7 +251,7 @@ def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
     run.send(signum, to_group=signum == signal.SIGINT)
     assert run.end() == 128 + signum
     assert time.perf_counter() - begin < LIMIT_SECONDS
-    assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.resume side {SLOW[0]}\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: cifar resume side {SLOW[0]}\n")
     for number in range(2):
         summary = read_summary(tmp_path / "side" / str(number))
         assert summary["status"] == "interrupted"
@@ -269,7 +267,7 @@ def test_a_signal_while_a_job_side_by_side_is_being_built_loses_nothing(tmp_path
     assert not has_stepped(owners[1].parent)
     run.send(signal.SIGTERM)
     assert run.end() == 128 + signal.SIGTERM
-    assert run.errors.endswith(f"Interrupted. Continue with: python -m cifar.resume side {SLOW[0]}\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: cifar resume side {SLOW[0]}\n")
     summaries = [read_summary(owner.parent) for owner in owners]
     assert [summary["status"] for summary in summaries] == ["interrupted"] * 2
     assert summaries[0]["steps"] >= 1

@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from cifar.device import Device
-from cifar.divergence import MAX_IN_A_ROW, Watch
-from cifar.errors import DivergedError, UserError
-from cifar.experiment import run
-from cifar.optimizers import Muon
-from cifar.schedules import Constant
-from cifar.sealed import read_checkpoint
-from cifar.step import RecordedStep, TrainingStep
-from cifar.tallies import Step
-from cifar.trainer import Trainer
+from cifar.base.errors import DivergedError, UserError
+from cifar.base.sealed import read_checkpoint
+from cifar.experiment.run import run
+from cifar.training.device import Device
+from cifar.training.divergence import MAX_IN_A_ROW, Watch
+from cifar.training.optimizers import Muon
+from cifar.training.schedules import Constant
+from cifar.training.step import RecordedStep, TrainingStep
+from cifar.training.tallies import Step
+from cifar.training.trainer import Trainer
 from tests.conftest import QUIET, Compose, read_metrics, read_summary
-from tests.test_trainer import make_loader
 from tests.tiny_model import tiny
+from tests.training.test_trainer import make_loader
 
 FP16 = Device(torch.device("cpu"), "fp16")
 FP32 = Device(torch.device("cpu"), "fp32")

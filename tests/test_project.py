@@ -11,8 +11,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cifar.config import check
-from cifar.tune import new_search, split_own
+from cifar.commands.tune import new_search, split_own
+from cifar.experiment.config import check
 from tests.conftest import ROOT, Compose
 
 if sys.version_info >= (3, 11):

@@ -2,7 +2,7 @@
 
 import torch
 
-import cifar.cli
-import cifar.experiment  # noqa: F401
+import cifar.commands.app.cli
+import cifar.experiment.run  # noqa: F401
 
 torch.optim.Adam([torch.zeros(1)])  # imports torch._dynamo

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar.limits import FLAG, refuse_impossible, whole_number
+from cifar.base.limits import FLAG, refuse_impossible, whole_number
 
 PIXELS = whole_number(0, 256, " of pixels")
 LIMITS = {"padding": PIXELS, "shift": PIXELS, "cutout": PIXELS, "flip": FLAG}

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar.errors import UserError
+from cifar.base.errors import UserError
 
 SHAPE = "(N, 3, height, width)"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cifar.limits import NUM_CLASSES, refuse_impossible
+from cifar.base.limits import NUM_CLASSES, refuse_impossible
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar.limits import NUM_CLASSES, refuse_impossible
+from cifar.base.limits import NUM_CLASSES, refuse_impossible
 
 WIDTHS = (64, 64, 128, 256, 512)  # of the stem and of the four stages
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cifar.limits import NUM_CLASSES, list_of, number, refuse_impossible, whole_number
+from cifar.base.limits import NUM_CLASSES, list_of, number, refuse_impossible, whole_number
 
 PATCH = 2  # pixels on each side of a whitened patch
 LIMITS = {

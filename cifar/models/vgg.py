@@ -9,7 +9,7 @@ from math import sqrt
 
 from torch import Tensor, nn
 
-from cifar.limits import NUM_CLASSES, refuse_impossible
+from cifar.base.limits import NUM_CLASSES, refuse_impossible
 
 POOL = "M"  # halves the map
 VGG16 = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512, POOL)

@@ -3,4 +3,4 @@
 Hydra looks into every package of the namespace `hydra_plugins`.
 """
 
-import cifar.config  # noqa: F401
+import cifar.experiment.config  # noqa: F401

@@ -1,0 +1,246 @@
+"""Search for good values: cifar tune model=resnet50 'lr=tag(log, interval(1e-4, 1))' trials=30"""
+
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from cifar.base.errors import UserError, continued_by
+from cifar.base.paths import absolute
+from cifar.base.run_folder import locked, read_summary
+from cifar.commands.app import jobs
+from cifar.commands.app.new_folder import claim
+from cifar.commands.messages.exits import guard
+from cifar.experiment.command_line import named_code
+from cifar.experiment.config import Config, check
+from cifar.experiment.trust import own_targets, refuse_foreign_words, refuse_resolvers
+from cifar.sweeps.plan import num_over, result_text
+from cifar.sweeps.ranges import examples, label, split_ranges, to_words
+from cifar.sweeps.search import CONF, compose_trial, run_search
+from cifar.sweeps.study import (
+    PRUNERS,
+    STUDY,
+    Search,
+    best_trial,
+    explained,
+    found_study,
+    lengthen,
+    open_study,
+    read_search,
+)
+
+VAL_SIZE = 5000
+HELP = f"""Search for good values with Optuna, choosing by held-out training images.
+
+  cifar tune model=resnet50 'lr=tag(log, interval(1e-4, 1))' epochs=5 trials=30
+  cifar tune 'lr=tag(log, interval(1e-4, 1))' optimizer=adam,sgd 'batch_size=range(50,201,50)'
+  cifar tune folder=multirun/DATE/TIME               continue a search that was cut
+  cifar tune folder=multirun/DATE/TIME trials=50     … or make it longer
+
+Its own words:
+  trials=20        runs in all; pruned and diverged ones count
+  jobs=1           processes side by side
+  pruner=median    {", ".join(PRUNERS)}: what ends hopeless runs after an epoch
+  folder=DIR       where the search is kept; default: multirun/DATE/TIME
+  sampler_seed=0   what the choice of values depends on
+
+Every other word is one of run.py's. One or more of them have a range in Hydra's syntax:
+  interval(low, high)             numbers
+  tag(log, interval(low, high))   numbers, drawn on a logarithmic scale
+  int(interval(low, high))        whole numbers, both ends included
+  range(start, stop, step)        steps, stop left out
+  a,b,c or choice(a,b,c)          choices, for groups too
+
+data.val_size is {VAL_SIZE} unless it is given: a search needs validation images."""
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def is_count(least: int, most: int = sys.maxsize) -> Callable[[Any], bool]:
+    """Return the test for a whole number from `least` to `most`."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+# The command's own words: default, what is allowed, and whether a value is that.
+OWN: dict[str, tuple[Any, str, Callable[[Any], bool]]] = {
+    "trials": (20, "a whole number from 1 to 1,000,000", is_count(1, 10**6)),
+    "jobs": (1, "a whole number of processes from 1 to 1,000", is_count(1, 1000)),
+    "pruner": ("median", f"one of {', '.join(PRUNERS)}", lambda value: value in PRUNERS),
+    "folder": (None, "a folder's name", lambda value: isinstance(value, str) and value != ""),
+    "sampler_seed": (0, "a whole number, 0 or more", is_count(0)),
+}
+
+
+def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the command's own values that are given, and the words for run.py's configuration."""
+    own, words = {}, []
+    for word in arguments:
+        key, is_assignment, text = word.partition("=")
+        if not is_assignment and not key.startswith("~"):
+            raise UserError(f"{word} is not possible: cifar.commands.tune takes key=value. See cifar tune --help")
+        if key not in OWN:
+            refuse_misspelt(key)
+            words.append(word)
+            continue
+        own[key] = text if key == "folder" else OverridesParser.create().parse_overrides([word])[0].value()
+        _, allowed, is_good = OWN[key]
+        if not is_good(own[key]):
+            raise UserError(f"{word} is not possible: it takes {allowed}.")
+    for word in words:
+        if word.lstrip("+~").startswith(("hydra.", "hydra/", "resume=")):
+            raise UserError(f"{word} is not possible in a search: use folder=DIR and jobs=N.")
+    return own, words
+
+
+def refuse_misspelt(key: str) -> None:
+    """Raise `UserError` for what is neither the command's own word nor a key of the configuration, but almost one."""
+    name, known = key.lstrip("+~"), [entry.name for entry in fields(Config)]
+    guesses = difflib.get_close_matches(name, [*OWN, *known], n=1)
+    if name not in known and guesses and guesses[0] in OWN:
+        raise UserError(f"There is no word {key!r}. Did you mean {guesses[0]!r}? See cifar tune --help")
+
+
+def new_search(own: dict[str, Any], words: list[str]) -> Search:
+    """Return what a first call asks for; raise `UserError`, or Hydra's error, if some trial would be impossible."""
+    space, others = split_ranges(words)
+    if not space:
+        raise UserError(
+            "There is no range to search. Give one or more, such as 'lr=tag(log, interval(1e-4, 1))'. "
+            "See cifar tune --help"
+        )
+    epochs, val_sizes = [], []
+    for parameters in examples(space):
+        cfg, _ = compose_trial([*others, *to_words(parameters)])
+        check(cfg)
+        epochs.append(cfg.epochs)
+        val_sizes.append(cfg.data.val_size)
+    if 0 in val_sizes:
+        if any(word.startswith("data.val_size=") for word in words):
+            raise UserError(f"data.val_size=0 is not possible in a search, which needs validation images: {VAL_SIZE}.")
+        words = [*words, f"data.val_size={VAL_SIZE}"]
+        print(f"data.val_size={VAL_SIZE}: the search chooses by training images that are held out.")
+    values = {name: own.get(name, OWN[name][0]) for name in ("trials", "pruner", "sampler_seed")}
+    return Search(words, max_epochs=max(epochs), cwd=os.getcwd(), **values)
+
+
+def same_search(stored: Search, own: dict[str, Any], words: list[str]) -> Search:
+    """Return the stored search with the number of trials that is asked for; raise `UserError` for another search."""
+    added = [word for word in words if word not in stored.words]
+    restates = named_code(words) != words  # code that a stored search names is named again without the rest
+    left_out = [word for word in stored.words if word not in words and word != f"data.val_size={VAL_SIZE}"]
+    changed = [
+        f"{name}={own[name]}"
+        for name in ("pruner", "sampler_seed")
+        if name in own and own[name] != getattr(stored, name)
+    ]
+    if different := [*added, *changed, *[f"no {word}" for word in left_out if restates]]:
+        raise UserError(
+            f"The search in this folder is another one: {', '.join(different)} would change it. Its words are "
+            f"{shlex.join(stored.words)} pruner={stored.pruner} sampler_seed={stored.sampler_seed}; only trials and "
+            "jobs may differ. Or take another folder."
+        )
+    return Search(**{**vars(stored), "trials": own.get("trials", stored.trials)})
+
+
+def tune() -> None:
+    """Begin or continue the search that the command line asks for, and report on it."""
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(HELP)
+        return
+    own, words = split_own(sys.argv[1:])
+    try:
+        import optuna as optuna
+    except ImportError:
+        raise UserError("A search needs Optuna, which is not installed: pip install 'cifar-framework[tune]'") from None
+    folder = absolute(own.get("folder") or f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
+    if "folder" not in own:
+        search = new_search(own, words)
+        folder = claim(folder)
+    elif (folder / STUDY).exists():
+        search = None
+    elif (folder / "multirun.yaml").exists():
+        raise UserError(f"{folder} holds a sweep. Take another folder.")
+    elif not words:
+        raise UserError(
+            f"{folder} holds no search: there is no {STUDY} in it. One that was cut before it began is begun "
+            "again by the whole command."
+        )
+    else:
+        search = new_search(own, words)
+    with locked(folder), explained(folder):
+        if search is not None:
+            found_study(folder, search)
+        study = open_study(folder)
+        stored = read_search(study)
+        refuse_foreign_search(stored, words, folder)
+        search = same_search(stored, own, words)
+        lengthen(study, search)
+        shown, num_before = os.path.relpath(folder), num_over(folder)
+        again = shlex.join(["python", "-m", "cifar", "tune", f"folder={shown}", *named_code(search.words)])
+        go_to(search.cwd, folder)
+        with continued_by(lambda: again):
+            run_search(folder, own.get("jobs", 1))
+        conclude(folder, shown, num_before, again)
+
+
+def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> None:
+    """Raise `UserError` for a word of a stored search that a stranger might have written: see docs/trust.md."""
+    origin = f"The search in {folder}"
+    stored = [word for word in search.words if word not in typed]
+    refuse_resolvers(stored, origin)
+    refuse_foreign_words(named_code(search.words), own_targets([CONF], words=typed), origin)
+    try:
+        split_own(search.words)
+    except UserError as error:
+        raise UserError(f"{origin} can't go on: {error}") from None
+
+
+def go_to(cwd: str, folder: Path) -> None:
+    """Go to where the search was begun, to which the paths among its words are relative, and say so.
+
+    What a study names is a stranger's word: it leads up from the search's own folder, never elsewhere.
+    """
+    if cwd == os.getcwd():
+        return
+    if not Path(cwd).is_dir():
+        print(f"The search was begun in {cwd}, which is not here: relative paths among its words are meant from here.")
+        return
+    if not folder.resolve().is_relative_to(Path(cwd).resolve()) or not Path(cwd).is_absolute():
+        raise UserError(
+            f"The search was begun in {cwd}, and the paths among its words are relative to that. "
+            f"To continue it, go there: cd {shlex.quote(cwd)}"
+        )
+    print(f"The search was begun in {cwd}: relative paths among its words are meant from there.")
+    os.chdir(cwd)
+
+
+def conclude(folder: Path, shown: str, num_before: int, again: str) -> None:
+    """Report on the search and say which trial was best; raise `UserError` if not all trials have a result.
+
+    `shown` is the folder and `again` the command that continues the search, as one types them.
+    """
+    study = open_study(folder)
+    search, best = read_search(study), best_trial(study)
+    space, others = split_ranges(search.words)
+    fixed, _ = compose_trial([*others, *to_words(examples(space)[0])])
+    jobs.report_on(folder, fixed.tracker)
+    if best is not None:
+        number, parameters = best
+        words = shlex.join([*others, *to_words(parameters), "seed=range(1,6)"])
+        print(f"Best trial: {number} ({label(parameters)}): {result_text(read_summary(folder / str(number)))}")
+        print(f"It was picked for its luck too. How good it is on average: python run.py -m {words}")
+    num_done = num_over(folder)
+    if num_done < search.trials:
+        raise UserError(f"{num_done} of {search.trials} trials have a result. Try the others again: {again}")
+    print(f"All {num_done} trials of {shown} are done ({num_before} were before).")
+
+
+if __name__ == "__main__":
+    guard(tune)

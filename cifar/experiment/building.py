@@ -1,0 +1,192 @@
+"""What a run consists of, built from its configuration: device, model, optimizer, data, tracker.
+
+The configuration stops here and in experiment.py: the modules below get plain arguments.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cifar.base.errors import UserError
+from cifar.base.limits import refuse_impossible
+from cifar.base.paths import absolute
+from cifar.data.augment import Augment
+from cifar.data.images import checked
+from cifar.data.loader import Loader
+from cifar.data.sources import Source
+from cifar.data.splits import stratified_split
+from cifar.experiment.ancestry import SPLIT, Ancestry, may_have_seen
+from cifar.experiment.config import resolve
+from cifar.experiment.weights import load_weights
+from cifar.tracking.tracking import NoTracker, RunInfo
+from cifar.training.device import Device, set_up_device
+from cifar.training.fast_conv import speed_up
+from cifar.training.memory import has_batch_norm
+from cifar.training.optimizers import LIMITS, parameter_groups, refuse_unknown
+from cifar.training.schedules import Schedule
+from cifar.training.step import TrainingStep, build_step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that is built before data is read, so that a mistake shows at once."""
+
+    train_step: TrainingStep
+    step_key: str  # what compiled code depends on
+    schedule: Schedule
+    source: Source
+    augment: Augment
+    tracker: NoTracker
+    ancestry: Ancestry | None  # the runs that trained the first weights; None: nobody knows
+
+    @property
+    def device(self) -> Device:
+        """Return where all is computed."""
+        return self.train_step.device
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the model that is trained."""
+        return self.train_step.model
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the summary tells of them."""
+        return {
+            "device": self.device.hardware_name(),
+            "precision": self.device.precision,
+            "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+        }
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The sets of images; `val` is None without a validation split."""
+
+    train: Loader
+    val: Loader | None
+    test: Loader
+    class_names: list[str]
+
+
+def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
+    """Build what needs no data, the model with its first weights (those of `init_from` if it is given)."""
+    device = set_up_device(**cfg.device)
+    source, augment, schedule = create(cfg.data.source), create(cfg.augment), create(cfg.schedule)
+    tracker = create(cfg.tracker, info)
+    torch.manual_seed(cfg.seed)
+    model = create(cfg.model)
+    ancestry: Ancestry | None = []
+    if cfg.init_from is not None and not info.is_resumed:
+        ancestry = load_weights(model, absolute(cfg.init_from))
+        warn_of_seen_images(cfg, ancestry)
+    if device.fast_conv:
+        speed_up(model)
+    model.to(device.torch_device, memory_format=device.memory_format)
+    options = {key: cfg[key] for key in ("label_smoothing", "accumulate", "on_nonfinite")}
+    key = step_key(resolve(cfg), options)
+    optimizer = build_optimizer(cfg, model)
+    train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, **options)
+    return Parts(train_step, key, schedule, source, augment, tracker, ancestry)
+
+
+def step_key(config: dict[str, Any], options: dict[str, Any]) -> str:
+    """Return text that is equal for runs whose steps have the same compiled code: learning rates don't matter."""
+
+    def without_lr(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: without_lr(value) for key, value in node.items() if key != "lr"}
+        return [without_lr(value) for value in node] if isinstance(node, list) else node
+
+    return json.dumps([without_lr(config[key]) for key in ("model", "optimizer", "device")] + [options], sort_keys=True)
+
+
+def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
+    """Build the optimizer, whose weights `optimizer.groups` may give values of their own."""
+    values = OmegaConf.to_container(cfg.optimizer, resolve=True)
+    assert isinstance(values, dict)
+    if not isinstance(groups := values.pop("groups", []), list):
+        raise UserError(f"optimizer.groups={groups!r} is not possible: it takes a list of groups.")
+    refuse_impossible("optimizer", values, LIMITS)
+    optimizer = create(OmegaConf.create(values), parameter_groups(model, groups))
+    assert isinstance(optimizer, Optimizer)
+    refuse_unknown(groups, optimizer)
+    return optimizer
+
+
+def warn_of_seen_images(cfg: DictConfig, ancestry: Ancestry | None) -> None:
+    """Warn if the first weights may have been trained on the images that are held out."""
+    if may_have_seen(ancestry, {key: cfg.data[key] for key in SPLIT}):
+        log.warning(
+            "The weights of init_from, or those that they began with, were not trained with this run's data.val_size "
+            "and data.split_seed (as far as is known), so they may have seen the validation images: the validation "
+            "accuracy may be too high."
+        )
+
+
+def create(node: DictConfig, *args: Any) -> Any:
+    """Call the node's `_target_` with `args` and the node's values; raise `UserError` if it does not take them."""
+    try:
+        return instantiate(node, *args, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
+    """Read the images, hold out the validation images, then keep the first `data.limit` of the rest to train on."""
+    images = checked(parts.source.load(), cfg.data.source._target_)
+    num_images = len(images.train_labels)
+    if cfg.data.val_size >= num_images:
+        raise UserError(f"data.val_size={cfg.data.val_size} is not possible: there are {num_images} training images.")
+    kept, held_out = stratified_split(images.train_labels, cfg.data.val_size, cfg.data.split_seed)
+    if cfg.data.limit is not None and cfg.data.limit > len(kept):
+        raise UserError(f"data.limit={cfg.data.limit} is not possible: there are {len(kept)} images to train on.")
+    kept = kept[: cfg.data.limit]
+    if cfg.data.test_limit is not None and cfg.data.test_limit > len(images.test_labels):
+        raise UserError(
+            f"data.test_limit={cfg.data.test_limit} is not possible: there are {len(images.test_labels)} test images."
+        )
+    tested = slice(cfg.data.test_limit)
+    if len(images.class_names) > (num_classes := cfg.model.get("num_classes", cfg.data.num_classes)):
+        raise UserError(f"model.num_classes={num_classes} is too few: the data has {len(images.class_names)} classes.")
+    if cfg.accumulate > cfg.batch_size:
+        raise UserError(f"accumulate={cfg.accumulate} is not possible: a batch has {cfg.batch_size} images.")
+    refuse_single_images(cfg, parts.model, len(kept))
+
+    def loader(images: Tensor, labels: Tensor, batch_size: int, **options: Any) -> Loader:
+        device = parts.device.torch_device
+        options |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "channels_last": parts.device.channels_last}
+        return Loader(images.to(device), labels.to(device), batch_size=batch_size, **options)
+
+    def training_images(indices: Tensor) -> tuple[Tensor, Tensor]:
+        return images.train_images[indices], images.train_labels[indices]
+
+    shuffling = {"augment": parts.augment, "shuffle": cfg.data.shuffle, "seed": cfg.seed}
+    return Loaders(
+        train=loader(*training_images(kept), cfg.batch_size, **shuffling),
+        val=loader(*training_images(held_out), cfg.eval_batch_size) if len(held_out) else None,
+        test=loader(images.test_images[tested], images.test_labels[tested], cfg.eval_batch_size),
+        class_names=images.class_names,
+    )
+
+
+def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int) -> None:
+    """Raise `UserError` if a batch of the epoch, or a part of it, is one image and the model has batch norm."""
+    sizes = {min(cfg.batch_size, num_images), num_images % cfg.batch_size or cfg.batch_size}
+    if has_batch_norm(model) and cfg.epochs and 1 in {size // min(cfg.accumulate, size) for size in sizes}:
+        raise UserError(
+            f"batch_size={cfg.batch_size} with accumulate={cfg.accumulate} is not possible for {num_images} training "
+            "images: it sends one image alone through the model, over which batch norm can't average. "
+            "Change batch_size, accumulate or data.limit."
+        )

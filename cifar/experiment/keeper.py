@@ -1,0 +1,93 @@
+"""What a run writes down while it goes: its metrics to a file and the tracker, its state to checkpoints."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cifar.base import signals
+from cifar.base.in_place import Watched
+from cifar.base.run_folder import LOCK
+from cifar.experiment.command_line import resume_command
+from cifar.experiment.config import config_hash
+from cifar.experiment.formats import FORMAT_VERSION
+from cifar.experiment.stored import references
+from cifar.tracking.tracking import MetricsFile, NoTracker
+from cifar.training.checkpoint import Checkpoints
+from cifar.training.trainer import Metrics, Trainer
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Log metrics, save the state when that is due, and tell `after_validation` how the epochs went.
+
+    The checkpoints get the `facts` of the run's beginning. With the content of a `checkpoint` the metrics file goes on
+    from there.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        folder: Path,
+        tracker: NoTracker,
+        facts: dict[str, Any],
+        checkpoint: dict[str, Any] | None = None,
+        after_validation: Callable[[int, float], None] = lambda epoch, accuracy: None,
+    ) -> None:
+        self.tracker, self.after_validation = tracker, after_validation
+        self.checkpoints = Checkpoints(folder, **cfg.checkpoint, way_on=resume_command(folder))
+        self.metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
+        self.lock = Watched(folder / LOCK)
+        info = tracker.info
+        self.facts = {
+            "format_version": FORMAT_VERSION,
+            "config": info.config,
+            "config_hash": config_hash(info.config, facts["init_hash"]),
+            "references": references(cfg),
+            **facts,
+            "run": {"name": info.name, "group": info.group, "origin": info.origin, "id": info.id},
+            "times_resumed": 0 if checkpoint is None else checkpoint["times_resumed"] + 1,
+        }
+
+    def follow(self, trainer: Trainer) -> None:
+        """Be told what the trainer does."""
+        trainer.log_metrics = self.log_metrics
+        trainer.between_batches = partial(self.between_batches, trainer)
+        trainer.after_epoch = partial(self.after_epoch, trainer)
+
+    def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
+        """Write metrics down; raise `UserError` if the folder is no longer this run's own."""
+        self.lock.check()
+        self.metrics_file.log(metrics, step, epoch)
+        self.tracker.log(metrics, step)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write a checkpoint, unless what was saved is finite and this state is not.
+
+        Raises `UserError` if the folder is no longer this run's own.
+        """
+        self.lock.check()
+        with trainer.apart_from_training():
+            if self.checkpoints.exist() and not trainer.is_finite():
+                log.warning(f"The state after step {trainer.step} is not finite, so the checkpoint before it stays.")
+                return
+            self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **trainer.state_dict()})
+
+    def between_batches(self, trainer: Trainer) -> None:
+        """Save if it is time, or if a signal has come, which then ends the run."""
+        if trainer.watch.has_diverged:  # the checkpoint before tells the resumed run so
+            signals.check()
+        elif signals.has_come() or self.checkpoints.due_by_time():
+            self.save(trainer)
+            signals.check()
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        """Save if it is due after this epoch, and pass the validation accuracy on."""
+        if self.checkpoints.due_after_epoch(trainer.epoch) or trainer.epoch == trainer.epochs:
+            self.save(trainer)
+        if trainer.val_result is not None:
+            self.after_validation(trainer.epoch, trainer.val_result.accuracy)

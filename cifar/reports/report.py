@@ -1,0 +1,120 @@
+"""The report on a sweep, made at the end of every -m and at any time: cifar report multirun/DATE/TIME
+
+Several folders or globs are reported together. Beside the table for readers (report.md, report.html) there are
+report.csv with a row per point and runs.csv with a row per run.
+"""
+
+import argparse
+import glob
+import math
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar.base.errors import UserError
+from cifar.base.run_folder import write_atomically
+from cifar.commands.messages.exits import guard
+from cifar.reports.csv_files import points_csv, runs_csv
+from cifar.reports.markdown import markdown
+from cifar.reports.reading import read_results
+from cifar.reports.results import Results
+from cifar.reports.table import columns, note
+from cifar.reports.verdict import verdict
+from cifar.reports.wording import printable
+
+if TYPE_CHECKING:
+    from cifar.reports.figures.drawing import Figure
+
+MAX_CONSOLE_ROWS = 20
+
+
+def report(folders: Sequence[Path], output: Path) -> Results:
+    """Write report.md, report.html, the CSV files and the figures into `output`, and show the table and the path.
+
+    Raises `UserError` if there is no run in the folders.
+    """
+    from cifar.reports.figures.sweep import draw_figures
+    from cifar.reports.page import write_page
+
+    results = read_results(folders)
+    sentences = verdict(results)
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "report.csv", points_csv(results))
+    write_text(output / "runs.csv", runs_csv(results, output))
+    figures = draw_figures(results, output) + study_figures(results, output)
+    images = [(figure.title, f"{figure.stem}.png") for figure in figures]
+    write_text(output / "report.md", markdown(results, columns(results), sentences, images))
+    write_page(results, columns(results), figures, sentences, note(results), output / "report.html")
+    print(console(results, sentences))
+    print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
+    return results
+
+
+def study_figures(results: Results, output: Path) -> list["Figure"]:
+    """Draw what the report on a search shows beside; a study that can't be read costs a warning."""
+    if not (output / "study.db").exists():
+        return []
+    try:
+        from cifar.reports.figures.study import draw_study
+
+        return draw_study(output, results.warnings)
+    except (UserError, ImportError) as error:
+        results.warnings.append(f"The search's history is not shown: {error}")
+        return []
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
+
+
+def console(results: Results, sentences: list[str]) -> str:
+    """Return what the terminal shows: the best rows, and as many columns as fit, the most important first."""
+    table = columns(results)
+    num_rows = len(results.points) if len(results.points) <= MAX_CONSOLE_ROWS else MAX_CONSOLE_ROWS - 1
+    widths = [max(map(len, [column.title, *column.texts[:num_rows]])) for column in table]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    while len(widths) > 3 and sum(widths) + 2 * (len(widths) - 1) > limit:
+        widths.pop()
+    rows = [[column.title for column in table], *zip(*[column.texts[:num_rows] for column in table], strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if num_rows < len(results.points):
+        lines.append(f"… and {len(results.points) - num_rows} more in report.md")
+    return "\n".join(map(printable, [*[f"Warning: {text}" for text in results.warnings], *lines, *sentences]))
+
+
+def main() -> None:
+    """Report on the folders that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="cifar report", description="Report on a sweep, or on several together; also on unfinished ones."
+    )
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a sweep's folder, a run's, or a glob of such")
+    parser.add_argument(
+        "--output", type=Path, help="where to write it: the folder if it is one, else multirun/report-DATE-TIME"
+    )
+    options = parser.parse_args()
+    folders = find_folders(options.folders)
+    output = options.output or (
+        folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
+    )
+    report(folders, output)
+
+
+def find_folders(words: Sequence[str]) -> list[Path]:
+    """Return the folders that the words name; raise `UserError` for the first that names none."""
+    folders: list[Path] = []
+    for word in words:
+        names = [word] if Path(word).is_dir() else sorted(glob.glob(str(Path(word).expanduser()), recursive=True))
+        found = [Path(name) for name in names if Path(name).is_dir()]
+        if not found:
+            raise UserError(f"{word}: there is no such folder.")
+        folders += found
+    return [*dict.fromkeys(folders)]
+
+
+if __name__ == "__main__":
+    guard(main)

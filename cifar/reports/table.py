@@ -1,0 +1,55 @@
+"""The table of the report on a sweep: a row per point, the best first."""
+
+from cifar.reports.importance import shown_keys
+from cifar.reports.results import Point, Results, show
+from cifar.reports.wording import NOTHING, Column, number, percent_with_interval
+from cifar.sweeps.plan import time_text
+
+
+def columns(results: Results) -> list[Column]:
+    """Return the table's columns, a row per point, in order of importance."""
+    points = results.points
+    ranks, counts = [*range(1, len(points) + 1)], [len(point.seeds) for point in points]
+    table = [
+        Column("rank", [*map(str, ranks)], ranks),
+        *[swept_column(results, key) for key in shown_keys(results)],
+        Column("seeds", [*map(str, counts)], counts),
+    ]
+    for name, title in results.accuracies.items():
+        texts = [percent_with_interval(point.interval(name)) for point in points]
+        table.append(Column(title, texts, [point.mean(name) for point in points]))
+    statuses = [point.status_text for point in points]
+    losses, speeds = ([point.mean(name) for point in points] for name in ("train_loss", "images_per_second"))
+    times = [wall_seconds(point) for point in points]
+    return [
+        *table,
+        Column("status", statuses, statuses),
+        Column("train loss", [*map(number, losses)], losses),
+        Column("time", [NOTHING if time is None else time_text(time) for time in times], times),
+        Column("images/s", [*map(number, speeds)], speeds),
+    ]
+
+
+def swept_column(results: Results, key: str) -> Column:
+    """Return the column of a swept key."""
+    values = [point.values[key] for point in results.points]
+    return Column(key, [show(value) for value in values], values)
+
+
+def wall_seconds(point: Point) -> float | None:
+    """Return the mean seconds of a run, training and evaluation; None if no run counts."""
+    parts = [value for name in ("train_seconds", "eval_seconds") if (value := point.mean(name)) is not None]
+    return sum(parts) if parts else None
+
+
+def note(results: Results) -> str:
+    """Return what the table's figures are."""
+    if all(run.figure("test_accuracy") is None for run in results.runs):
+        return "No run has a result, so nothing is ranked."
+    means = (
+        "Means over seeds, in brackets their 95 % confidence intervals (Student's t on the logit scale, by the delta "
+        "method); fewer than three seeds have none and are shown themselves. Completed and diverged runs count."
+    )
+    if results.has_val:
+        return f"{means} Ranked by validation accuracy; the test accuracy is shown, not chosen by."
+    return f"{means} Ranked by test accuracy, for want of validation images."

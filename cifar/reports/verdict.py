@@ -1,0 +1,114 @@
+"""What the report on a sweep says in sentences: which point is the best, and how sure that is."""
+
+from collections.abc import Sequence
+
+from cifar.reports.importance import shown_keys
+from cifar.reports.results import Point, Results
+from cifar.reports.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
+from cifar.reports.wording import percent_with_interval
+
+MAX_NAMED = 3
+MORE_SEEDS = "Sweep with seed='range(0,3)' or more."
+
+
+def verdict(results: Results) -> list[str]:
+    """Return the sentences that say which point won, and how sure that is."""
+    ranked = [point for point in results.points if point.mean(results.score_key) is not None]
+    if not ranked:
+        return ["No run has a result yet."]
+    best, *others = ranked
+    keys = shown_keys(results)
+    sentences = [best_sentence(results, best.named(keys), best)]
+    if not others:
+        return sentences
+    scores = best.over_seeds(results.score_key)
+    comparisons = [compare(scores, point.over_seeds(results.score_key)) for point in others]
+    sentences.append(compared(results, best, others[0], comparisons[0], [best.named(keys), others[0].named(keys)]))
+    if len(others) > 1 and any(comparisons):
+        sentences += all_others([point.named(keys) for point in others], comparisons)
+    return sentences
+
+
+def best_sentence(results: Results, name: str, best: Point) -> str:
+    """Return the sentence that names the best point and its accuracies."""
+    what = "validation" if results.has_val else "test"
+    sentence = f"Best by {what} accuracy: {name}, {percent_with_interval(best.interval(results.score_key))}"
+    if results.has_val and (tested := best.interval("test_accuracy")):
+        sentence += f"; on the test images {percent_with_interval(tested)}"
+    return f"{sentence}."
+
+
+def all_others(names: Sequence[str], comparisons: Sequence[Comparison | None]) -> list[str]:
+    """Return what is to be said of all points but the best."""
+    pairs = [*zip(names, comparisons, strict=True)]
+    num_undecided = sum(comparison is None or not comparison.is_clear for comparison in comparisons)
+    ahead = [name for name, found in pairs if found and found.is_clear and found.difference < 0]
+    sentences = [f"Not told apart from the best: {num_undecided} of the {len(names)} other points."]
+    if ahead:
+        more = f" and {len(ahead) - MAX_NAMED} more" if len(ahead) > MAX_NAMED else ""
+        sentences.append(f"Clearly ahead of it over the seeds that both have: {', '.join(ahead[:MAX_NAMED])}{more}.")
+    sentences.append(
+        f"The best was picked among {len(names) + 1} points, so its mean is a little flattered, and the p values are "
+        "not corrected for that."
+    )
+    return sentences
+
+
+def compared(results: Results, best: Point, second: Point, comparison: Comparison | None, names: Sequence[str]) -> str:
+    """Return in words whether the best two points can be told apart, and how many seeds would do it."""
+    if comparison is None:
+        seeds = [len(point.over_seeds(results.score_key)) for point in (best, second)]
+        return one_seed(names, [name for name, count in zip(names, seeds, strict=True) if count == 1])
+    gap = (best.mean(results.score_key) or 0) - (second.mean(results.score_key) or 0)
+    if comparison.difference < 0:
+        return disagreement(names, comparison, gap)
+    if comparison.difference == 0:
+        return f"It is no better than the next, {names[1]}: the means are equal{over(comparison)}."
+    difference = f"difference of {in_points(comparison.difference)} points{over(comparison)}"
+    if comparison.p_value is None:
+        return (
+            f"It can't be told whether it beats the next, {names[1]}: the {difference} is the same for every seed, "
+            f"and without any spread there is no measure of chance. {MORE_SEEDS}"
+        )
+    test = f"a {difference}, p = {comparison.p_value:.2g}, {name_of_test(comparison)}"
+    differs = in_points(gap) != in_points(comparison.difference)
+    ranking = f" The ranking's means differ by {in_points(gap)} points." if differs else ""
+    if comparison.is_clear:
+        return f"It beats the next, {names[1]}: {test}.{ranking}"
+    needed = f"about {comparison.num_seeds}" if comparison.num_seeds else f"more than {MAX_SEEDS}"
+    return (
+        f"It can't be told apart from the next, {names[1]}: {test}.{ranking} If the true difference is that large, "
+        f"{needed} seeds each would show it ({POWER:.0%} power at p < {1 - CONFIDENCE:.2f})."
+    )
+
+
+def one_seed(names: Sequence[str], single: Sequence[str]) -> str:
+    """Return why two points can't be compared of which one or both have a single seed."""
+    which = "One seed each" if len(single) == 2 else f"The one seed of {single[0]}"
+    return f"{which} says nothing about chance: it can't be told whether {names[0]} beats {names[1]}. {MORE_SEEDS}"
+
+
+def disagreement(names: Sequence[str], comparison: Comparison, gap: float) -> str:
+    """Return what is to be said of a best point that is behind the second over the seeds that both have."""
+    test = "" if comparison.p_value is None else f" (p = {comparison.p_value:.2g}, {name_of_test(comparison)})"
+    return (
+        f"The ranking and the comparison with the next, {names[1]}, disagree: over all its seeds the mean of "
+        f"{names[0]} is {in_points(gap)} points higher, but{over(comparison)} it is "
+        f"{in_points(-comparison.difference)} points lower{test}. Run the seeds that one of them lacks before choosing."
+    )
+
+
+def over(comparison: Comparison) -> str:
+    """Return over which seeds the points are compared."""
+    first, second = comparison.counts
+    return f" over {first} common seeds" if comparison.kind == "paired" else f" over {first} and {second} seeds"
+
+
+def name_of_test(comparison: Comparison) -> str:
+    """Return the name of the test."""
+    return {"paired": "paired t test", "Welch": "Welch's t test"}[comparison.kind]
+
+
+def in_points(difference: float) -> str:
+    """Return a difference of accuracies in percentage points."""
+    return f"{100 * difference:.2f}"

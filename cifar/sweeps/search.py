@@ -1,0 +1,234 @@
+"""The trials of a search: runs in folders of their own, made by one process or by several side by side.
+
+Each process claims the next trial of the study, runs it and tells the study. Nothing here imports torch before a trial
+runs.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cifar.base import signals
+from cifar.base.errors import DivergedError, PrunedError, UserError
+from cifar.base.in_place import RunLog
+from cifar.base.run_folder import holds_run, put_aside, read_summary, score
+from cifar.experiment.config import config_hash, resolve
+from cifar.experiment.restore import AUTO, finished, restore_or_begin_anew
+from cifar.experiment.words import choose_nothing
+from cifar.sweeps.plan import num_over, progress, result_text, statuses, time_text
+from cifar.sweeps.ranges import label, refuse_others, split_ranges, to_words
+from cifar.sweeps.study import claim, explained, latest_trials, open_study, read_search, retry_failed
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def compose_trial(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """Return run.py's configuration with the words, and the groups' choices."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=choose_nothing(words), return_hydra_config=True)
+    choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
+    assert isinstance(choices, dict)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, {str(group): choice for group, choice in choices.items() if not str(group).startswith("hydra/")}
+
+
+def work(folder: Path, started_at: float, num_before: int) -> None:
+    """Run trials until all are claimed; raise what ended a trial if none has had a result yet."""
+    study, tried = open_study(folder), set[int]()
+    while True:
+        signals.check()
+        with ExitStack() as stack, explained(folder):
+            claimed = claim(study, folder, stack, tried)
+            if claimed is None:
+                return
+            trial, number = claimed
+            tried.add(number)
+            with run_log(folder / str(number)):
+                run_trial(study, trial, folder / str(number), number)
+            total = read_search(study).trials
+        log.info(progress(total, statuses(folder), time() - started_at, num_before, "trials"))
+
+
+def run_trial(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int) -> None:
+    """Run one trial in its folder and tell the study what came of it, if it does not know yet."""
+    from optuna.trial import Trial, TrialState
+
+    def tell(value: float | None = None, state: TrialState | None = None) -> None:
+        if isinstance(trial, Trial):
+            study.tell(trial, value, state)
+
+    title, start = f"Trial {number} ({label(trial.params)})", perf_counter()
+    again = "" if isinstance(trial, Trial) else " again, because its results were lost"
+    log.info(f"Trial {number} starts{again}: {label(trial.params)}")
+    try:
+        accuracy = train(study, trial, folder, number)
+    except PrunedError as error:
+        tell(state=TrialState.PRUNED)
+        log.info(f"{title}: {error}")
+        return
+    except DivergedError as error:  # a result too: the accuracy of its last state
+        log.info(f"{title}: {error}")
+        accuracy = float(read_summary(folder).get("val_accuracy") or 0)
+    except Exception as error:
+        tell(state=TrialState.FAIL)
+        if not any(other.state.is_finished() and other.values for other in latest_trials(study).values()):
+            raise
+        log.error(f"{title} failed: {error}", exc_info=None if isinstance(error, (UserError, OSError)) else error)
+        return
+    tell(accuracy)
+    log.info(f"{title}: {result_text(read_summary(folder))}, {time_text(perf_counter() - start)}")
+
+
+def train(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int) -> float:
+    """Make the trial's run, or go on with it, and return its validation accuracy."""
+    search = read_search(study)
+    space, others = split_ranges(search.words)
+    refuse_others(trial.params, space, f"Trial {number} of the search")
+    words = [*others, *to_words(trial.params)]
+    cfg, choices = compose_trial(words)
+    checkpoint = None
+    if trial_is_pruned(trial) and holds_run(folder):
+        put_aside(folder)  # its last checkpoint is of the epoch after which it was pruned
+    if holds_run(folder):
+        cfg.resume = AUTO
+        if summary := over(folder, config_hash(resolve(cfg))):
+            return score(summary)
+        cfg, checkpoint = restore_or_begin_anew(cfg, folder, f"Trial {number}")
+    if checkpoint is None:
+        (folder / ".hydra").mkdir(exist_ok=True)
+        OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+        OmegaConf.save(words, folder / ".hydra" / "overrides.yaml")
+    from cifar.experiment.run import run  # imports torch, which takes seconds
+
+    group, origin = "/".join(folder.parent.parts[-2:]), {"job": number, "overrides": words, "choices": choices}
+    judge = make_judge(trial, cfg.epochs, reported(folder, checkpoint))
+    return run(cfg, folder, label(trial.params), group, checkpoint, origin, after_validation=judge)
+
+
+def trial_is_pruned(trial: "Trial | FrozenTrial") -> bool:
+    """Return whether the trial is one of the past that was pruned."""
+    from optuna.trial import FrozenTrial, TrialState
+
+    return isinstance(trial, FrozenTrial) and trial.state == TrialState.PRUNED
+
+
+def over(folder: Path, expected_hash: str) -> dict[str, Any] | None:
+    """Return the summary of a run that was over, but whose process could not tell the study; or raise as it did."""
+    summary = read_summary(folder)
+    if summary.get("config_hash") == expected_hash and summary.get("status") == PrunedError.status:
+        raise PrunedError(summary["error"])
+    return finished(folder, expected_hash)
+
+
+def reported(folder: Path, checkpoint: dict[str, Any] | None) -> dict[int, float]:
+    """Return epoch → validation accuracy of the epochs before the checkpoint."""
+    if checkpoint is None:
+        return {}
+    lines = (folder / "metrics.jsonl").read_bytes()[: checkpoint["metrics"]["size"]].splitlines()
+    entries = [json.loads(line) for line in lines]
+    return {entry["epoch"]: entry["val/accuracy"] for entry in entries if "val/accuracy" in entry}
+
+
+def make_judge(trial: "Trial | FrozenTrial", epochs: int, earlier: dict[int, float]) -> Callable[[int, float], None]:
+    """Return what is called after each validation with the epoch (from 1) and the accuracy: it reports and may prune.
+
+    `earlier` is what a run that goes on has reported to a trial that was closed. A trial of the past ends as it did.
+    """
+    from optuna.trial import FrozenTrial
+
+    is_past = isinstance(trial, FrozenTrial)
+    for epoch, accuracy in ({} if is_past else earlier).items():
+        trial.report(accuracy, epoch)
+
+    def should_prune(epoch: int) -> bool:
+        if isinstance(trial, FrozenTrial):
+            return trial_is_pruned(trial) and epoch == trial.last_step
+        return trial.should_prune()
+
+    def judge(epoch: int, accuracy: float) -> None:
+        if epoch not in earlier and not is_past:
+            trial.report(accuracy, epoch)
+        if epoch < epochs and should_prune(epoch):
+            text = f"{100 * accuracy:.2f} % on the validation images promises less than other trials"
+            raise PrunedError(f"pruned after epoch {epoch} of {epochs}: {text}")
+
+    return judge
+
+
+@contextmanager
+def run_log(folder: Path) -> Iterator[None]:
+    """Write what is logged into the folder's run.log too, as Hydra does for its jobs."""
+    handler = RunLog(str(folder / "run.log"))
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def log_to_console(is_alone: bool) -> None:
+    """Show what is logged; of processes side by side only how their trials start and end."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    if not is_alone:
+        handler.addFilter(lambda record: record.name == __name__ or record.levelno >= logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("optuna").handlers.clear()
+    logging.raiseExceptions = False  # a full disk is reported once, not by every line of run.log
+
+
+def work_beside(folder: str, started_at: float, num_before: int) -> None:
+    """Work in a process of its own, beside others."""
+    signals.install()
+    log_to_console(is_alone=False)
+    try:
+        work(Path(folder), started_at, num_before)
+    except signals.Interrupted:
+        pass  # the trial's run is saved, and the process that started this one says so
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def run_search(folder: Path, jobs: int) -> None:
+    """Run the trials that are missing, in this process or in `jobs` of them."""
+    with explained(folder):
+        retry_failed(open_study(folder))
+    started_at, num_before = time(), num_over(folder)
+    if jobs == 1:
+        log_to_console(is_alone=True)
+        work(folder, started_at, num_before)
+        return
+    divide_threads(jobs)
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    arguments = (str(folder), started_at, num_before)
+    workers = [context.Process(target=work_beside, args=arguments) for _ in range(jobs)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    signals.check()
+
+
+def divide_threads(jobs: int) -> None:
+    """Give each of the processes to come its share of the cores, unless the environment says otherwise."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // jobs)))

@@ -1,0 +1,193 @@
+"""Choose the device and how it computes: `python run.py device=cuda device.precision=fp32 device.threads=8`."""
+
+import ctypes
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cifar.base.errors import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+DEFAULT_THREADS = torch.get_num_threads()  # before any run changed it
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device with the arithmetic that a run uses on it."""
+
+    torch_device: torch.device
+    precision: str  # fp32, bf16 or fp16
+    channels_last: bool = False
+    fast_conv: bool = False
+    compile: bool = False
+    graph: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Return the layout of activations and convolution weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context for the forward pass."""
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.torch_device.type, dtype, enabled=self.precision != "fp32")
+
+    @property
+    def needs_warm_up(self) -> bool:
+        """Return whether the first step does what later ones need not: compile, record, choose convolutions."""
+        return self.compile or self.torch_device.type == "cuda"
+
+    def wait(self) -> None:
+        """Wait until the device has done all its work."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self.torch_device.type == "mps":
+            torch.mps.synchronize()
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Return what tells the seconds since now, of the device's own clock on a GPU."""
+        if self.torch_device.type != "cuda":
+            start = perf_counter()
+            return lambda: perf_counter() - start
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+
+        def seconds() -> float:
+            end.record()
+            end.synchronize()
+            return float(begin.elapsed_time(end)) / 1000  # of milliseconds
+
+        return seconds
+
+    @contextmanager
+    def side_stream(self) -> Iterator[None]:
+        """Let a GPU work on a stream of its own, as it must before a recording."""
+        if self.torch_device.type != "cuda":
+            yield
+            return
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            yield
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        """Return where the result of `work` appears and what does the work: a CUDA graph's replay.
+
+        A processor, which has no graphs, calls `work` itself.
+        """
+        if self.torch_device.type != "cuda":
+            result = work()
+            return result, lambda: result.copy_(work())
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = work()
+        return result, graph.replay
+
+    def random_state(self) -> dict[str, Any]:
+        """Return the state of torch's generators: the CPU's, those of all CUDA devices, and that of this MPS device."""
+        state: dict[str, Any] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        return state | ({"mps": torch.mps.get_rng_state()} if self.torch_device.type == "mps" else {})
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """Put the generators back, as far as the devices are there."""
+        torch.set_rng_state(state["cpu"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        if "mps" in state and self.torch_device.type == "mps":
+            torch.mps.set_rng_state(state["mps"])
+
+    def hardware_name(self) -> str:
+        """Return the model of the GPU, or that of the processor with the instructions that torch uses."""
+        if self.torch_device.type == "cuda":
+            return torch.cuda.get_device_name()
+        return f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+    def describe(self) -> str:
+        """Return the device and its arithmetic in a few words."""
+        num_threads = torch.get_num_threads()
+        threads = f", {num_threads} thread{'s' if num_threads > 1 else ''}" if self.torch_device.type == "cpu" else ""
+        return f"{self.torch_device.type} ({self.hardware_name()}{threads}, {self.precision})"
+
+
+def find_device(name: str) -> str:
+    """Return `name`, or for "auto" the first that there is of cuda, mps and cpu; raise `UserError` if it is absent."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = [kind for kind, is_there in available.items() if is_there]
+    if name == "auto":
+        return kinds[0]
+    if name not in kinds:
+        raise UserError(
+            f"device={name} is not possible: torch {torch.__version__} finds none here. "
+            f"There is: auto, {', '.join(kinds)}."
+        )
+    return name
+
+
+def set_up_device(
+    name: str,
+    precision: str,
+    channels_last: bool | None,
+    fast_conv: bool | None,
+    compile: bool,
+    threads: int | None,
+    graph: bool = False,
+    deterministic: bool = False,
+) -> Device:
+    """Return the device called `name`, and set for the whole process what is not a tensor's own affair.
+
+    That is the number of CPU threads and whether kernels have to be deterministic. "auto" and None take the choice
+    described in conf/device/auto.yaml; `fast_conv` matters on a CPU only, `graph` needs CUDA. Raises `UserError` if
+    there is no such device.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product on a GPU
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # asked first, as setting it imports a compiler
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.set_num_threads(threads or DEFAULT_THREADS)
+    name = find_device(name)
+    if graph and name != "cuda":
+        raise UserError(f"device.graph=true is not possible on {name}: CUDA graphs need device=cuda.")
+    if name == "cpu":
+        keep_memory()
+    return Device(
+        torch_device=torch.device(name),
+        precision=("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision,
+        channels_last=name in ("cpu", "cuda") if channels_last is None else channels_last,
+        fast_conv=name == "cpu" and fast_conv is not False,
+        compile=compile,
+        graph=graph,
+    )
+
+
+def keep_memory() -> None:
+    """Let glibc keep the memory of activations for the next step instead of returning it to the system every time.
+
+    Page faults take a large share of a step otherwise. Elsewhere than on glibc nothing is done.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def processor_name() -> str:
+    """Return the processor's model as the system calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()

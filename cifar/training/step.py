@@ -1,0 +1,283 @@
+"""One training step: forward, loss, backward, optimizer. On a GPU it can be recorded and started as a whole.
+
+Compiled and recorded steps can outlive their run, so that the next run of the process needs neither compiler nor
+recording: `python run.py -m experiment=speedrun94 'seed=range(0,100)' device=cuda device.graph=true`.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from cifar.base.errors import UserError
+from cifar.training.device import Device
+from cifar.training.tallies import Step, all_finite
+
+WARM_UP_STEPS = 3  # before a recording, as torch's notes on CUDA graphs advise
+STARTS_AT_ZERO = ("Adam", "AdamW", "SGD", "Muon")  # optimizers whose whole state is 0 before the first step
+
+
+class TrainingStep:
+    """Train a model on one batch.
+
+    Nothing waits for the device, unless `on_nonfinite` is "skip", or in fp16 if the optimizer is not a fused one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        device: Device,
+        *,
+        label_smoothing: float = 0.0,
+        accumulate: int = 1,
+        on_nonfinite: str = "stop",
+    ) -> None:
+        self.model, self.optimizer, self.device = model, optimizer, device
+        self.forward: nn.Module = torch.compile(model) if device.compile else model  # type: ignore[assignment]
+        self.label_smoothing, self.accumulate, self.on_nonfinite = label_smoothing, accumulate, on_nonfinite
+        self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.precision == "fp16")
+        self.finite_buffers = [name for name, buffer in model.named_buffers() if all_finite([buffer])]
+
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the learning rate of every group of weights."""
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Take one optimizer step on inputs (B, C, H, W) and labels (B,), unless fp16's gradient is not finite.
+
+        Returns, on the device, the loss, the number of images classified correctly, the norm of the gradient and the
+        factor on the loss, (4,).
+        """
+        skips = self.on_nonfinite == "skip"
+        buffers = [buffer.clone() for buffer in self.model.buffers()] if skips else []
+        scale = self.scaler.scale(torch.ones((), device=inputs.device))
+        loss, num_correct = self.compute_gradient(inputs, labels)
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None])
+        if skips and not bool(torch.isfinite(loss + norm)):  # waits for the device
+            for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(value)  # the running statistics of batch norm may have overflowed
+        else:
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return torch.stack([loss, num_correct, norm, scale])
+
+    def compute_gradient(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Compute the gradient, summed over `accumulate` parts of the batch; return loss and number correct, (2,)."""
+        loss_sum, num_correct = torch.zeros((2,), device=inputs.device)
+        self.optimizer.zero_grad()
+        num_parts = min(self.accumulate, len(labels))
+        for part, targets in zip(inputs.tensor_split(num_parts), labels.tensor_split(num_parts), strict=True):
+            with self.device.autocast():
+                logits = self.forward(part)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
+            loss = loss * (len(targets) / len(labels))
+            self.scaler.scale(loss).backward()
+            loss_sum += loss.detach()
+            num_correct += (logits.detach().argmax(dim=1) == targets).sum()
+        return torch.stack([loss_sum, num_correct])
+
+    def find_scale(self, inputs: Tensor, labels: Tensor) -> None:
+        """Find fp16's first factor on the loss, the largest at which this batch's gradient is finite, or 1.
+
+        Each trial that is not finite halves it. Otherwise the first steps of every run would be lost to that.
+        """
+        if not self.scaler.is_enabled():
+            return
+        with self.unchanged():
+            while Step.of(TrainingStep.__call__(self, inputs, labels).tolist(), len(labels)).is_overflow:
+                pass
+            found = self.scaler.state_dict() | {"_growth_tracker": 0}
+        self.scaler.load_state_dict(found)
+
+    def is_finite(self) -> bool:
+        """Return whether weights, optimizer state, and the buffers that began so, are finite; waits for the device."""
+        buffers = dict(self.model.named_buffers())
+        return all_finite(
+            [*self.model.parameters(), *self.optimizer_state(), *(buffers[name] for name in self.finite_buffers)]
+        )
+
+    def warm_up(self, inputs: Tensor, labels: Tensor) -> float:
+        """Have everything compiled and chosen for batches of this shape; return the seconds it took.
+
+        Weights, optimizer and random states are afterwards what they were.
+        """
+        start = perf_counter()
+        with self.unchanged():
+            TrainingStep.__call__(self, inputs, labels)
+        self.device.wait()
+        return perf_counter() - start
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Take back what steps have changed: weights, buffers, gradients, optimizer and random states."""
+        tensors = [*self.model.parameters(), *self.model.buffers(), *self.optimizer_state()]
+        values, random_state = [tensor.detach().clone() for tensor in tensors], self.device.random_state()
+        states = {weight: dict(state) for weight, state in self.optimizer.state.items()}
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        scaling = self.scaler.state_dict()
+        yield
+        self.forget({id(tensor) for tensor in tensors}, states)
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+        self.set_lrs(rates)
+        if scaling:
+            self.scaler.load_state_dict(scaling)
+        self.optimizer.zero_grad()
+        self.device.set_random_state(random_state)
+
+    def forget(self, known: set[int], states: dict[Tensor, dict[str, object]]) -> None:
+        """Take back what the optimizer has begun to keep; `known` has the ids of the tensors that it had."""
+        self.optimizer.state.clear()
+        self.optimizer.state.update(states)
+
+    def optimizer_state(self) -> list[Tensor]:
+        """Return all tensors that the optimizer keeps."""
+        states = self.optimizer.state.values()
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+    def optimizer_state_dict(self) -> dict[str, Any]:
+        """Return the optimizer's state, with learning rates as numbers."""
+        state = self.optimizer.state_dict()
+        for group in state["param_groups"]:
+            group["lr"] = float(group["lr"])
+        return state
+
+    def load_optimizer(self, state: dict[str, Any], scaling: dict[str, Any]) -> None:
+        """Go on from what `optimizer_state_dict` and the scaler's `state_dict` gave, which is {} without a scaler."""
+        self.optimizer.load_state_dict(state)
+        if scaling:
+            self.scaler.load_state_dict(scaling)
+
+    def begin_anew(self, other: "TrainingStep") -> None:
+        """Take over the first weights and the learning rates of a step that was built for another run."""
+        with torch.no_grad():
+            ours, theirs = self.model.state_dict(), other.model.state_dict()
+            for name, tensor in ours.items():
+                tensor.copy_(theirs[name])
+        self.forget(set(), {})
+        self.scaler = other.scaler
+        self.set_lrs([float(group["lr"]) for group in other.optimizer.param_groups])
+        self.optimizer.zero_grad()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A step for one shape of batches: where its inputs lie and its results appear, and what starts it."""
+
+    inputs: Tensor
+    labels: Tensor
+    results: Tensor
+    replay: Callable[[], object]
+
+
+class RecordedStep(TrainingStep):
+    """A step whose kernels are recorded once per shape of batches and then started together, as a CUDA graph.
+
+    What differs from step to step lies in tensors that keep their place: inputs, labels, learning rates, weights and
+    the optimizer's state.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, device: Device, **options: object) -> None:
+        super().__init__(model, optimizer, device, **options)  # type: ignore[arg-type]
+        if self.on_nonfinite == "skip":
+            raise UserError("device.graph=true is not possible with on_nonfinite=skip, which waits at every step.")
+        has_dampening = any(group.get("dampening", 0) for group in optimizer.param_groups)
+        if type(optimizer).__name__ not in STARTS_AT_ZERO or has_dampening:
+            raise UserError(
+                f"device.graph=true is not possible with {type(optimizer).__name__}"
+                f"{' and dampening' if has_dampening else ''}: there is {', '.join(STARTS_AT_ZERO)}."
+            )
+        if self.scaler.is_enabled():
+            raise UserError(
+                "device.graph=true is not possible with device.precision=fp16, whose steps can't be recorded, as they "
+                "are taken or not: device.precision=bf16 can."
+            )
+        self.recordings: dict[torch.Size, Recording] = {}
+        self.place_lrs()
+
+    def place_lrs(self) -> None:
+        """Give every group's learning rate a tensor on the device, and tell torch's optimizers of the recording."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]), device=self.device.torch_device)
+            group["capturable"] = True
+
+    def load_optimizer(self, state: dict[str, Any], scaling: dict[str, Any]) -> None:
+        """Go on from what `optimizer_state_dict` gave; before anything is recorded."""
+        super().load_optimizer(state, scaling)
+        self.place_lrs()
+
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the learning rate of every group of weights where it lies."""
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"].fill_(lr)
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Take one optimizer step; see `TrainingStep`."""
+        if inputs.shape not in self.recordings:
+            self.warm_up(inputs, labels)
+        recording = self.recordings[inputs.shape]
+        recording.inputs.copy_(inputs)
+        recording.labels.copy_(labels)
+        recording.replay()
+        return recording.results.clone()
+
+    def warm_up(self, inputs: Tensor, labels: Tensor) -> float:
+        """Record the step for batches of this shape; return the seconds it took."""
+        if inputs.shape in self.recordings:
+            return 0.0
+        start = perf_counter()
+        place, targets = torch.empty_like(inputs).copy_(inputs), labels.clone()
+        with self.unchanged():
+            with self.device.side_stream(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*capturable")  # which these steps need not be
+                for _ in range(WARM_UP_STEPS):
+                    TrainingStep.__call__(self, place, targets)
+            results, replay = self.device.record(lambda: TrainingStep.__call__(self, place, targets))
+        self.recordings[inputs.shape] = Recording(place, targets, results, replay)
+        self.device.wait()
+        return perf_counter() - start
+
+    def forget(self, known: set[int], states: dict[Tensor, dict[str, object]]) -> None:
+        """Put what the optimizer has begun to keep to zero, where it lies."""
+        for tensor in self.optimizer_state():
+            if id(tensor) not in known:
+                tensor.zero_()
+
+
+KEPT: dict[str, TrainingStep] = {}  # the last run's step, under what it depends on; at most one
+
+
+def build_step(
+    model: nn.Module, optimizer: Optimizer, device: Device, *, key: str, is_resumed: bool = False, **options: object
+) -> TrainingStep:
+    """Return a step, the last run's if it was compiled or recorded for the same `key` and was kept.
+
+    `key` tells what the compiled code depends on. A resumed run gets a step of its own: its optimizer's state is read
+    from a file.
+    """
+    step = (RecordedStep if device.graph else TrainingStep)(model, optimizer, device, **options)  # type: ignore[arg-type]
+    kept = KEPT.pop(key, None)
+    KEPT.clear()
+    if kept is None or is_resumed:
+        return step
+    kept.begin_anew(step)
+    return kept
+
+
+def keep(step: TrainingStep, key: str) -> None:
+    """Keep a step for the process's next run, if anything was compiled or recorded for it."""
+    KEPT.clear()
+    if step.device.compile or step.device.graph:
+        KEPT[key] = step
