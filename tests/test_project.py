@@ -11,6 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cifar.commands.main import VERBS
 from cifar.commands.tune import new_search, split_own
 from cifar.experiment.config import check
 from tests.conftest import ROOT, Compose
@@ -77,34 +78,63 @@ def test_the_ranges_that_were_promised() -> None:
     assert PROJECT["requires-python"] == ">=3.10,<3.14"
 
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = "\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", README, flags=re.DOTALL)).replace("\\\n", "")
-TUNE_COMMANDS = re.findall(r"python -m cifar\.tune(.*?)(?:\s{2,}#.*)?$", BLOCKS, flags=re.MULTILINE)
-COMMANDS = re.findall(r"python run\.py(.*?)(?:\s{2,}#.*)?$", BLOCKS, flags=re.MULTILINE)
+PAGES = [ROOT / "README.md", ROOT / "multirun" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = "\n".join(
+    block for page in PAGES for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(), flags=re.DOTALL)
+).replace("\\\n", "")
+LINE = r"^(?:\.venv/bin/)?(?:cifar|python run\.py) .*?(?=\s{2,}#|$)"
+LINES = [line.strip() for line in re.findall(LINE, BLOCKS, flags=re.MULTILINE)]
+RUN = r"\S*cifar run|python run\.py"
+COMMANDS = sorted({re.sub(RUN, "", line) for line in LINES if re.match(RUN, line)})
+SEARCHES = sorted({line.partition(" tune ")[2] for line in LINES if " tune " in line and "folder=" not in line})
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_readme_composes(compose: Compose, command: str) -> None:
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "--config-dir" not in command])
+def test_every_command_of_the_pages_composes(compose: Compose, command: str) -> None:
     overrides = [word for word in shlex.split(command) if not word.startswith("-")]
     if "--cfg" in command:
         overrides.remove("job")
-    cfg = compose(
-        *[re.sub(r"=([^\[{'\"]*?),.*", r"=\1", override) for override in overrides if "range(" not in override]
-    )
+    swept = [re.sub(r"=([^\[{'\"(]*?),.*", r"=\1", word) for word in overrides if "range(" not in word]
+    cfg = compose(*[word for word in swept if not word.startswith("hydra.launcher.")])
     check(cfg)
     assert cfg.lr == cfg.optimizer.lr
 
 
-def test_the_map_of_the_readme_names_every_module() -> None:
-    assert len(COMMANDS) >= 5
-    for path in (ROOT / "cifar").rglob("*.py"):
-        if path.name != "__init__.py":
-            assert f"`{path.relative_to(ROOT / 'cifar')}`" in README, path
-    for link in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / Path(link)).exists(), link
-
-
-@pytest.mark.parametrize("command", [command for command in TUNE_COMMANDS if "folder=" not in command])
-def test_every_search_of_the_readme_is_possible(command: str) -> None:
+@pytest.mark.parametrize("command", SEARCHES)
+def test_every_search_of_the_pages_is_possible(command: str) -> None:
     own, words = split_own(shlex.split(command))
     assert new_search(own, words).trials == own["trials"]
+
+
+def test_every_verb_of_the_pages_is_one() -> None:
+    assert len(COMMANDS) > 25
+    assert len(SEARCHES) >= 1
+    assert {line.split()[1] for line in LINES if "run.py" not in line} <= {*VERBS}
+    for page in PAGES:
+        assert not re.search(r"python -m cifar\b|`cifar\.(?:tune|resume|report|bench)`", page.read_text()), page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link, anchor in re.findall(r"(?:\]\(|src=\")(?!http)([^)#\"\s]*)#?([^)\"\s]*)[)\"]", page.read_text()):
+        target = (page.parent / link) if link else page
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.M)
+            assert anchor in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles], anchor
+
+
+def test_the_readme_is_a_page_and_names_every_doc() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 150
+    linked = readme + "".join(page.read_text() for page in PAGES if page.parent.name == "docs")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert re.search(rf"\]\((?:docs/)?{page.name}", linked), page
+
+
+def test_every_folder_of_the_package_is_in_the_wheel() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for path in (ROOT / "cifar").rglob("*.py")} | {
+        path.parent for path in (ROOT / "hydra_plugins").rglob("*.py")
+    }
+    assert {*packages} == {".".join(path.relative_to(ROOT).parts) for path in folders} | {"cifar.conf"}
