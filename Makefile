@@ -10,7 +10,7 @@ FAST := device.compile=true device.graph=true
 .PHONY: demo test lint slow bench gpu install constraints clean
 
 demo: install
-	$(BIN)/python run.py experiment=demo
+	$(BIN)/cifar run experiment=demo
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"

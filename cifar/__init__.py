@@ -1,0 +1,25 @@
+"""CIFAR-10 experiments from Python: `compose` a configuration, `train` what it describes, `read_sweep` of many.
+
+The names are loaded when they are asked for, so that `import cifar` takes no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cifar.experiment.python import compose as compose
+    from cifar.experiment.python import train as train
+    from cifar.reports.reading import read_sweep as read_sweep
+
+WHERE = {
+    "compose": "cifar.experiment.python",
+    "train": "cifar.experiment.python",
+    "read_sweep": "cifar.reports.reading",
+}
+__all__ = ["compose", "read_sweep", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in WHERE:
+        raise AttributeError(f"module 'cifar' has no attribute {name!r}")
+    return getattr(import_module(WHERE[name]), name)

@@ -4,9 +4,9 @@ import json
 import resource
 from time import process_time
 
-from cifar.reports.report import main
+from cifar.commands.report import make_report
 
 start = process_time()
-main()
+make_report()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps([process_time() - start, peak]))

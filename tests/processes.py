@@ -38,7 +38,7 @@ def child(arguments: list[str], cwd: str, environment: dict[str, str], output: s
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(number, "w", closefd=False)) for number in (1, 2))
     multiprocessing.set_start_method(None, force=True)
-    if arguments[0] == "-m":
+    if arguments[0] == "-m" and not hasattr(sys.modules.get(arguments[1]), "__path__"):
         sys.modules.pop(arguments[1], None)
     code = 0
     try:

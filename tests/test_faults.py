@@ -59,7 +59,7 @@ def test_a_signal_ends_the_step_saves_and_the_run_can_be_resumed(
     assert run.end() == code
     assert time.perf_counter() - begin < LIMIT_SECONDS
     assert "Stopping: the running step is finished and saved first." in run.text
-    assert run.errors.endswith(f"Interrupted. Continue with: python run.py resume=outputs/run {SLOW[0]}\n")
+    assert run.errors.endswith(f"Interrupted. Continue with: cifar resume outputs/run {SLOW[0]}\n")
     assert "Traceback" not in run.text
     folder = tmp_path / "outputs" / "run"
     summary = read_summary(folder)
@@ -206,7 +206,7 @@ def test_a_sweep_that_is_done_says_so_and_one_whose_files_changed_is_done_again(
     )
     assert not [*sweep.glob("*/replaced-*")]
     again = [*arguments[:-1], "epochs=3", "hydra/launcher=basic", "resume=auto", "hydra.sweep.dir=swept"]
-    assert changed.errors.endswith(f"python run.py {shlex.join(again)}\n")
+    assert changed.errors.endswith(f"cifar run {shlex.join(again)}\n")
     changed = start(*again)
     assert changed.end() == 0, changed.text
     assert "Job 1 is begun anew; what it had is now in swept/1/replaced-1" in changed.text

@@ -10,6 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from cifar.base.errors import UserError
 
+PACKAGE = Path(__file__).resolve().parent.parent
+# The shipped configuration: in an installed package within it, in a checkout beside it.
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if (path / "config.yaml").is_file())
+
 
 def typed_in() -> Path:
     """Return the folder in which the command was typed, also where hydra.job.chdir has led out of it."""

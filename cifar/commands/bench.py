@@ -2,10 +2,9 @@
 
 Both run in one process, in turn, so that whatever else the machine does slows both. Each has the same model, batch
 size, data and augmentation. "plain" has torchvision's transforms on PIL images, a DataLoader, an eager NCHW float32
-model and an Adam without options; "run.py" has what `python run.py` would use on the device.
+model and an Adam without options; "run.py" has what `cifar run` would use on the device.
 """
 
-import argparse
 import multiprocessing
 import os
 import resource
@@ -32,17 +31,22 @@ from cifar.base import signals
 from cifar.base.errors import UserError
 from cifar.base.run_folder import git_commit, library_versions, prepare_results, write_results
 from cifar.commands.messages.exits import guard
+from cifar.commands.parser import Parser
 from cifar.data.images import Images, checked
 from cifar.experiment.building import build_loaders, build_parts, create
+from cifar.experiment.compose import compose_words
 from cifar.experiment.config import check
 from cifar.experiment.run import new_trainer
-from cifar.sweeps.search import compose_trial
 from cifar.tracking.tracking import RunInfo
 from cifar.training.device import Device, set_up_device
 
 MATMUL_SIZE, MATMUL_REPEATS = 2048, 10
 WARM_UP_STEPS = 3
 PLAIN, OURS = "plain", "run.py"
+
+EXAMPLES = """\
+  cifar bench --model resnet50 vgg16                       on this machine's processor or GPU
+  cifar bench --model resnet18 --rounds 9 --json b.json    more rounds, and the figures in a file"""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ LOOPS: dict[str, Callable[[DictConfig], Contestant]] = {PLAIN: plain_loop, OURS:
 
 def peak_memory(name: str, words: list[str], num_steps: int) -> int:
     """Return the bytes that one contestant needs at its peak: of the GPU, or of a process of its own."""
-    cfg, _ = compose_trial(words)
+    cfg, _ = compose_words(words)
     contestant = LOOPS[name](cfg)
     contestant.take_turn(num_steps)
     if torch.cuda.is_initialized():
@@ -188,7 +192,7 @@ def tell(words: list[str], what: str) -> None:
 
 def compare(words: list[str], num_rounds: int, num_steps: int) -> dict[str, Any]:
     """Let both take turns, and return what was measured: seconds, bytes, and the ratio in every round."""
-    cfg, _ = compose_trial(words)
+    cfg, _ = compose_words(words)
     check(cfg)
     device = set_up_device(**cfg.device)
     tell(words, "measuring the memory in processes of their own …")
@@ -246,9 +250,7 @@ def table(result: dict[str, Any]) -> str:
 
 def bench(arguments: Sequence[str] | None = None) -> None:
     """Compare for every model that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="cifar bench", description="Compare what run.py does with the loop that everybody writes."
-    )
+    parser = Parser("bench", "Compare what cifar run does with the loop that everybody writes.", EXAMPLES)
     parser.add_argument("--model", nargs="+", default=["resnet50"], help="one or more of run.py's models")
     parser.add_argument("--device", default="auto", help="one of run.py's choices of device")
     parser.add_argument("--threads", type=int, help="CPU threads")
@@ -270,5 +272,6 @@ def bench(arguments: Sequence[str] | None = None) -> None:
         print(table(results[-1]), flush=True)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Do what the command line says."""
     guard(bench)

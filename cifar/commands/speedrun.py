@@ -5,7 +5,6 @@ augmentation. What is done once for a recipe does not: importing, reading the da
 run, whose time is given apart, does for all.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,19 +13,24 @@ from typing import Any
 
 from cifar.base.run_folder import git_commit, library_versions, prepare_results, write_results
 from cifar.commands.messages.exits import guard
+from cifar.commands.parser import Parser
 from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.compose import compose_words
 from cifar.experiment.config import check
 from cifar.experiment.run import fit_to_images, new_trainer
 from cifar.reports.statistics import interval
 from cifar.reports.wording import percent, percent_with_interval
-from cifar.sweeps.search import compose_trial
 from cifar.tracking.tracking import RunInfo
 from cifar.training.step import keep
+
+EXAMPLES = """\
+  cifar speedrun --recipes speedrun86 --seeds 5
+  cifar speedrun --recipes speedrun94 --seeds 100 --device cuda --json s.json"""
 
 
 def timed_run(words: list[str]) -> dict[str, Any]:
     """Train and test what the words describe, and return its accuracies and seconds."""
-    cfg, _ = compose_trial(words)
+    cfg, _ = compose_words(words)
     check(cfg)
     parts = build_parts(cfg, RunInfo("speedrun", None, {}))
     loaders = build_loaders(cfg, parts)
@@ -91,9 +95,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Time every recipe that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="cifar speedrun", description="Time recipes over many seeds, compilation apart."
-    )
+    parser = Parser("speedrun", "Time recipes over many seeds, compilation apart.", EXAMPLES)
     parser.add_argument("--recipes", nargs="+", default=["speedrun94"], help="experiments of run.py's")
     parser.add_argument("--seeds", type=int, default=10, help="how many; 0, 1, 2 …")
     parser.add_argument("--device", default="auto", help="one of run.py's choices of device")
@@ -113,5 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(results), flush=True)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Do what the command line says."""
     guard(main)

@@ -13,17 +13,18 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar.base.errors import UserError, continued_by
-from cifar.base.paths import absolute
+from cifar.base.paths import CONF, absolute
 from cifar.base.run_folder import locked, read_summary
 from cifar.commands.app import jobs
 from cifar.commands.app.new_folder import claim
 from cifar.commands.messages.exits import guard
 from cifar.experiment.command_line import named_code
+from cifar.experiment.compose import compose_words
 from cifar.experiment.config import Config, check
 from cifar.experiment.trust import own_targets, refuse_foreign_words, refuse_resolvers
 from cifar.sweeps.plan import num_over, result_text
 from cifar.sweeps.ranges import examples, label, split_ranges, to_words
-from cifar.sweeps.search import CONF, compose_trial, run_search
+from cifar.sweeps.search import run_search
 from cifar.sweeps.study import (
     PRUNERS,
     STUDY,
@@ -117,7 +118,7 @@ def new_search(own: dict[str, Any], words: list[str]) -> Search:
         )
     epochs, val_sizes = [], []
     for parameters in examples(space):
-        cfg, _ = compose_trial([*others, *to_words(parameters)])
+        cfg, _ = compose_words([*others, *to_words(parameters)])
         check(cfg)
         epochs.append(cfg.epochs)
         val_sizes.append(cfg.data.val_size)
@@ -183,7 +184,7 @@ def tune() -> None:
         search = same_search(stored, own, words)
         lengthen(study, search)
         shown, num_before = os.path.relpath(folder), num_over(folder)
-        again = shlex.join(["python", "-m", "cifar", "tune", f"folder={shown}", *named_code(search.words)])
+        again = shlex.join(["cifar", "tune", f"folder={shown}", *named_code(search.words)])
         go_to(search.cwd, folder)
         with continued_by(lambda: again):
             run_search(folder, own.get("jobs", 1))
@@ -229,18 +230,19 @@ def conclude(folder: Path, shown: str, num_before: int, again: str) -> None:
     study = open_study(folder)
     search, best = read_search(study), best_trial(study)
     space, others = split_ranges(search.words)
-    fixed, _ = compose_trial([*others, *to_words(examples(space)[0])])
+    fixed, _ = compose_words([*others, *to_words(examples(space)[0])])
     jobs.report_on(folder, fixed.tracker)
     if best is not None:
         number, parameters = best
         words = shlex.join([*others, *to_words(parameters), "seed=range(1,6)"])
         print(f"Best trial: {number} ({label(parameters)}): {result_text(read_summary(folder / str(number)))}")
-        print(f"It was picked for its luck too. How good it is on average: python run.py -m {words}")
+        print(f"It was picked for its luck too. How good it is on average: cifar run -m {words}")
     num_done = num_over(folder)
     if num_done < search.trials:
         raise UserError(f"{num_done} of {search.trials} trials have a result. Try the others again: {again}")
     print(f"All {num_done} trials of {shown} are done ({num_before} were before).")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Do what the command line says."""
     guard(tune)

@@ -3,13 +3,13 @@
 Creates a saved view whose panels are those that the README lists. It needs the extra `workspaces` and a login.
 """
 
-import argparse
 import logging
 from typing import Any
 
 from cifar.base.errors import UserError
 from cifar.base.paths import python
 from cifar.commands.messages.exits import guard
+from cifar.commands.parser import Parser
 from cifar.tracking.wandb_settings import PROJECT, answers, environment, has_api_key
 
 TIMEOUT_SECONDS = 20
@@ -20,6 +20,9 @@ LAYOUT: dict[str, list[list[str]]] = {
     "Training": [["lr"], ["train/grad_norm"], ["train/images_per_second"]],
 }
 PICTURES = ["test/confusion_matrix_table", "test/class_accuracy_table", "test/most_confidently_wrong"]
+
+EXAMPLES = """\
+  cifar workspace --entity TEAM --project cifar"""
 
 
 def make_workspace(entity: str, project: str, name: str) -> Any:
@@ -44,9 +47,7 @@ def make_workspace(entity: str, project: str, name: str) -> Any:
 
 def main() -> None:
     """Create the view that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="cifar workspace", description="Create a view with this project's panels in Weights & Biases."
-    )
+    parser = Parser("workspace", "Create a view with this project's panels in Weights & Biases.", EXAMPLES)
     parser.add_argument("--entity", help="a user or a team, default: WANDB_ENTITY")
     parser.add_argument("--project", help=f"default: WANDB_PROJECT, or {PROJECT}")
     parser.add_argument("--name", default="CIFAR-10", help="the view's name, default: CIFAR-10")
@@ -69,5 +70,6 @@ def main() -> None:
     print(workspace.url)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Do what the command line says."""
     guard(main)

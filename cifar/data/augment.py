@@ -1,4 +1,4 @@
-"""Batched augmentation of uint8 images on their own device: `python run.py augment=crop_flip augment.padding=2`.
+"""Batched augmentation of uint8 images on their own device: `cifar run augment=crop_flip augment.padding=2`.
 
 Randomness is drawn for a whole epoch at once and on the CPU: `draw` gives one row of integers per image, `apply` uses
 the rows of a batch. So every device sees the same augmentation, and a run can be continued in mid-epoch.

@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors: `python run.py data=cifar10`, `data=digits`, `data=random`.
+"""Data sets as uint8 tensors: `cifar run data=cifar10`, `data=digits`, `data=random`.
 
 A source checks its arguments when it is built and reads, downloads or makes its images in `load`.
 """

@@ -11,10 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cifar.base.paths import shown
+from cifar.base.paths import CONF, shown
 from cifar.experiment.trust import targets_in_words
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 def words_of(hydra: Any, kind: str = "task") -> list[str]:
@@ -81,14 +79,14 @@ def key_of(override: str) -> str:
 
 
 def run_command(words: Iterable[str], flags: Sequence[str] = ()) -> str:
-    """Return a command of run.py's for a shell."""
-    return shlex.join(["python", "run.py", *flags, *words])
+    """Return a command that runs, for a shell."""
+    return shlex.join(["cifar", "run", *flags, *words])
 
 
 def resume_command(path: Path) -> str:
     """Return the command that goes on with the run in a folder, or from a checkpoint, for a shell."""
     task = words_of(HydraConfig.get()) if HydraConfig.initialized() else []
-    return run_command([f"resume={path_value(shown(path))}", *named_code(task)], config_flags())
+    return shlex.join(["cifar", "resume", shown(path), *config_flags(), *named_code(task)])
 
 
 def path_value(path: str) -> str:

@@ -33,6 +33,19 @@ ADDED_PARAMETERS: dict[str, dict[str, tuple[int, Any]]] = {
     "torch.optim.SGD": {"fused": (1, None)},
 }
 
+# Targets that were named otherwise, earlier name → today's. A hash is taken of the earlier ones.
+MOVED: dict[str, str] = {
+    "cifar.optimizers.Muon": "cifar.training.optimizers.Muon",
+    **{
+        f"cifar.schedules.{name}": f"cifar.training.schedules.{name}"
+        for name in ("Constant", "Step", "Cosine", "Linear")
+    },
+    "cifar.tracking.NoTracker": "cifar.tracking.tracking.NoTracker",
+    "cifar.wandb_tracker.WandbTracker": "cifar.tracking.wandb_tracker.WandbTracker",
+    "cifar.tensorboard_tracker.TensorboardTracker": "cifar.tracking.tensorboard_tracker.TensorboardTracker",
+}
+EARLIER = {today: earlier for earlier, today in MOVED.items()}
+
 NUMBER = (int, float)
 NOTHING = type(None)
 # The parts of a checkpoint that a run goes on from, with dots for parts of parts, and the types that they can have.
@@ -85,13 +98,14 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
             source = find(config, value[1:].split(".")) if isinstance(value, str) and value[:1] == "=" else value
             node[name] = source
     for node in called(completed):
+        node["_target_"] = MOVED.get(node["_target_"], node["_target_"])
         for name, (_, value) in ADDED_PARAMETERS.get(node["_target_"], {}).items():
             node.setdefault(name, value)
     return completed
 
 
 def without_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the keys that came since format 2 and have the value of before."""
+    """Return a configuration as format 2 had it: without keys that came later and have the value of before."""
     reduced: dict[str, Any] = copied(config)
     for key, (version, value) in ADDED_KEYS.items():
         *parents, name = key.split(".")
@@ -102,6 +116,7 @@ def without_defaults(config: dict[str, Any]) -> dict[str, Any]:
         for name, (version, value) in ADDED_PARAMETERS.get(node["_target_"], {}).items():
             if version > 1 and name in node and node[name] == value:
                 del node[name]
+        node["_target_"] = EARLIER.get(node["_target_"], node["_target_"])
     return reduced
 
 
@@ -147,7 +162,8 @@ def read_run(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
             )
     if not re.fullmatch(r"[\w-]+", content["run"]["id"]):
         raise UserError(f"{origin} has a name for the dashboard that is none: {content['run']['id']!r}.")
-    return content | {"config": with_defaults(content["config"])}
+    window, totals = weighing_images(content["window"], content["epoch_totals"])
+    return content | {"config": with_defaults(content["config"]), "window": window, "epoch_totals": totals}
 
 
 def weighing_images(window: dict[str, Any], totals: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,16 +1,12 @@
-"""Continue what was cut: `python run.py resume=PATH` a run, `cifar resume multirun/DATE/TIME` a sweep.
+"""Continue what was cut: `cifar resume PATH` a run, `cifar resume multirun/DATE/TIME` a sweep.
 
 A sweep is started again in its own folder, with the jobs of its plan: every job then finds out for itself whether it
 is done, was cut or never began. Nothing here imports torch before there is something to resume.
 """
 
-import argparse
 import logging
-import os
 import re
-import runpy
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from cifar.base.errors import DivergedError, UserError
 from cifar.base.paths import absolute, shown
 from cifar.base.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
-from cifar.commands.messages.exits import guard
 from cifar.experiment.ancestry import content_hash
 from cifar.experiment.command_line import quote
 from cifar.experiment.config import AUTO as AUTO
@@ -30,8 +25,6 @@ from cifar.experiment.config import Config, number_changes, resolve
 from cifar.experiment.formats import read_run
 from cifar.experiment.stored import links_of, stored_config
 from cifar.experiment.trust import as_data, own_targets, refuse_foreign
-from cifar.sweeps.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, RUN_PY, refuse_untrusted, sweep_arguments
-from cifar.sweeps.plan import num_over
 
 log = logging.getLogger(__name__)
 
@@ -226,42 +219,3 @@ def refuse_other_numbers(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
             f"{key}={new} is not possible for the run that is resumed: {reason}. It has {key}={old}. "
             f"Beside resume there may be {MAY_CHANGE}."
         )
-
-
-def main() -> None:
-    """Start the sweep again."""
-    parser = argparse.ArgumentParser(
-        prog="cifar resume", description="Continue a sweep: what is done is skipped, the rest is run."
-    )
-    parser.add_argument("folder", type=Path, metavar="multirun/DATE/TIME")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="key=value",
-        help=f"values that may change: {', '.join(MAY_CHANGE_IN_SWEEP)}; or words of the sweep, typed again",
-    )
-    for flag in FLAGS:
-        parser.add_argument(flag, help="as the sweep was begun with")
-    options = parser.parse_intermixed_args()
-    folder = options.folder.absolute()
-    typed = [(flag, getattr(options, flag.lstrip("-").replace("-", "_"))) for flag in FLAGS]
-    flags = [part for flag, value in typed if value for part in (flag, absolute_flag(flag, value))]
-    refuse_untrusted(folder, options.overrides, flags)
-    arguments, cwd = sweep_arguments(folder, options.overrides)
-    num_before = num_over(folder)
-    if cwd.is_dir():
-        os.chdir(cwd)
-    sys.path.insert(0, str(RUN_PY.parent))
-    sys.argv = [str(RUN_PY), *arguments]
-    runpy.run_path(str(RUN_PY), run_name="__main__")
-    print(f"All {num_over(folder)} jobs of {os.path.relpath(folder)} are done ({num_before} were before).")
-
-
-def absolute_flag(flag: str, value: str) -> str:
-    """Return a flag's value with an absolute path, as a sweep keeps it."""
-    return value if flag == "--config-name" or "://" in value else os.path.abspath(value)
-
-
-if __name__ == "__main__":
-    guard(main)

@@ -1,4 +1,4 @@
-"""The course report's three-stage ResNet50 for 32×32 images: `python run.py model=resnet50`.
+"""The course report's three-stage ResNet50 for 32×32 images: `cifar run model=resnet50`.
 
 It keeps He et al.'s bottleneck (arXiv:1512.03385, section 4.1) and differs from their ResNet50 on purpose: three
 stages instead of four, a stage halves the map in its last block instead of its first, every shortcut is a

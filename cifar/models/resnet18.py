@@ -1,4 +1,4 @@
-"""ResNet-18 for 32×32 images, the usual yardstick on CIFAR-10: `python run.py model=resnet18`.
+"""ResNet-18 for 32×32 images, the usual yardstick on CIFAR-10: `cifar run model=resnet18`.
 
 He et al.'s network of basic blocks (arXiv:1512.03385, table 1) with the stem that small images need: one 3×3
 convolution and no pooling, so that the four stages work on maps of 32, 16, 8 and 4.

@@ -1,4 +1,4 @@
-"""A small network that learns fast: `python run.py experiment=speedrun94`, or `model=speednet` with anything else.
+"""A small network that learns fast: `cifar run experiment=speedrun94`, or `model=speednet` with anything else.
 
 The ideas are those of Keller Jordan's airbench (arXiv:2404.00498) and of Page's and tysam-code's networks before it: a
 frozen first layer that whitens 2×2 patches, three groups of two 3×3 convolutions that begin as partial identities,

@@ -1,4 +1,4 @@
-"""The course report's VGG16 for 32×32 images: `python run.py model=vgg16`.
+"""The course report's VGG16 for 32×32 images: `cifar run model=vgg16`.
 
 The thirteen convolutions are configuration D of Simonyan & Zisserman (arXiv:1409.1556, table 1); the classifier is
 the report's own: 512 features, one hidden layer with batch norm.

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar.base.errors import UserError
 from cifar.base.nested import flatten
+from cifar.base.paths import absolute
 from cifar.base.run_folder import is_locked
 from cifar.experiment.config import decides_numbers
 from cifar.experiment.formats import with_defaults
@@ -34,6 +35,14 @@ FACTS: dict[str, Callable[[dict[str, Any]], Any]] = {
         for name in ("python", "torch", "numpy")
     },
 }
+
+
+def read_sweep(folder: str | Path) -> Results:
+    """Return what the runs in a sweep's folder have to say, pooled over seeds, the best point first.
+
+    Raises `UserError` if there is no run in it.
+    """
+    return read_results([absolute(str(folder))])
 
 
 def read_results(folders: Sequence[Path]) -> Results:

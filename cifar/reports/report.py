@@ -4,20 +4,17 @@ Several folders or globs are reported together. Beside the table for readers (re
 report.csv with a row per point and runs.csv with a row per run.
 """
 
-import argparse
 import glob
 import math
 import os
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar.base.errors import UserError
 from cifar.base.run_folder import write_atomically
-from cifar.commands.messages.exits import guard
 from cifar.reports.csv_files import points_csv, runs_csv
 from cifar.reports.markdown import markdown
 from cifar.reports.reading import read_results
@@ -87,23 +84,6 @@ def console(results: Results, sentences: list[str]) -> str:
     return "\n".join(map(printable, [*[f"Warning: {text}" for text in results.warnings], *lines, *sentences]))
 
 
-def main() -> None:
-    """Report on the folders that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="cifar report", description="Report on a sweep, or on several together; also on unfinished ones."
-    )
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a sweep's folder, a run's, or a glob of such")
-    parser.add_argument(
-        "--output", type=Path, help="where to write it: the folder if it is one, else multirun/report-DATE-TIME"
-    )
-    options = parser.parse_args()
-    folders = find_folders(options.folders)
-    output = options.output or (
-        folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
-    )
-    report(folders, output)
-
-
 def find_folders(words: Sequence[str]) -> list[Path]:
     """Return the folders that the words name; raise `UserError` for the first that names none."""
     folders: list[Path] = []
@@ -114,7 +94,3 @@ def find_folders(words: Sequence[str]) -> list[Path]:
             raise UserError(f"{word}: there is no such folder.")
         folders += found
     return [*dict.fromkeys(folders)]
-
-
-if __name__ == "__main__":
-    guard(main)

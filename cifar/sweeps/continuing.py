@@ -15,13 +15,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from cifar.base.errors import UserError
+from cifar.base.paths import CONF
 from cifar.experiment.command_line import config_flags, quote, run_command, words_of
 from cifar.experiment.config import RULES
 from cifar.experiment.trust import TARGET, own_targets, refuse_resolvers, targets_in_words
 from cifar.sweeps.plan import Begun, Plan, key_of, read_plan
 
-ROOT = Path(__file__).resolve().parent.parent
-CONF, RUN_PY = ROOT / "conf", ROOT / "run.py"
 MAY_CHANGE_IN_SWEEP = ("epochs", "log_every", "tracker", "checkpoint", "data.root", "hydra")
 OF_EVERY_SWEEP = ("hydra.mode", "hydra.sweep.dir", "hydra.sweeper.same_base")
 FLAGS = ("--config-path", "--config-dir", "--config-name")
@@ -45,7 +44,7 @@ def again(folder: Path) -> str:
     plan = read_plan(folder)
     begun = plan.begun if plan else None
     repeated = [*begun.flags, *untrusted(begun, begun.flags, [])] if begun else []
-    return shlex.join(["python", "-m", "cifar", "resume", os.path.relpath(folder), *repeated])
+    return shlex.join(["cifar", "resume", os.path.relpath(folder), *repeated])
 
 
 def untrusted(begun: Begun, flags: list[str], extra: list[str]) -> dict[str, str]:
@@ -105,7 +104,7 @@ def read_begun(folder: Path) -> Plan:
             f"{folder} has no intact sweep.json, so its jobs are not known. Type the sweep's command again, with "
             f"resume=auto hydra.sweep.dir={shown}: what is done is found."
         )
-    raise UserError(f"{folder} is not a sweep's folder: it has no sweep.json. One run: python run.py resume={shown}")
+    raise UserError(f"{folder} is not a sweep's folder: it has no sweep.json. One run: cifar resume {shown}")
 
 
 def refuse_untrusted(folder: Path, extra: list[str], flags: list[str]) -> None:

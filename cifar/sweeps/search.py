@@ -9,22 +9,21 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from cifar.base import signals
 from cifar.base.errors import DivergedError, PrunedError, UserError
-from cifar.base.in_place import RunLog
+from cifar.base.in_place import run_log
 from cifar.base.run_folder import holds_run, put_aside, read_summary, score
+from cifar.experiment.compose import compose_words
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore_or_begin_anew
-from cifar.experiment.words import choose_nothing
 from cifar.sweeps.plan import num_over, progress, result_text, statuses, time_text
 from cifar.sweeps.ranges import label, refuse_others, split_ranges, to_words
 from cifar.sweeps.study import claim, explained, latest_trials, open_study, read_search, retry_failed
@@ -34,19 +33,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
-
-
-def compose_trial(words: list[str]) -> tuple[DictConfig, dict[str, str]]:
-    """Return run.py's configuration with the words, and the groups' choices."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=choose_nothing(words), return_hydra_config=True)
-    choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
-    assert isinstance(choices, dict)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg, {str(group): choice for group, choice in choices.items() if not str(group).startswith("hydra/")}
 
 
 def work(folder: Path, started_at: float, num_before: int) -> None:
@@ -102,7 +88,7 @@ def train(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: in
     space, others = split_ranges(search.words)
     refuse_others(trial.params, space, f"Trial {number} of the search")
     words = [*others, *to_words(trial.params)]
-    cfg, choices = compose_trial(words)
+    cfg, choices = compose_words(words)
     checkpoint = None
     if trial_is_pruned(trial) and holds_run(folder):
         put_aside(folder)  # its last checkpoint is of the epoch after which it was pruned
@@ -170,19 +156,6 @@ def make_judge(trial: "Trial | FrozenTrial", epochs: int, earlier: dict[int, flo
             raise PrunedError(f"pruned after epoch {epoch} of {epochs}: {text}")
 
     return judge
-
-
-@contextmanager
-def run_log(folder: Path) -> Iterator[None]:
-    """Write what is logged into the folder's run.log too, as Hydra does for its jobs."""
-    handler = RunLog(str(folder / "run.log"))
-    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
 
 
 def log_to_console(is_alone: bool) -> None:

@@ -1,4 +1,4 @@
-"""A model's answers for a set of images, and what every dashboard shows of them; each `python run.py` ends with it."""
+"""A model's answers for a set of images, and what every dashboard shows of them; each `cifar run` ends with it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Runs in TensorBoard, in their own folders: `python run.py tracker=tensorboard`, `tensorboard --logdir outputs`."""
+"""Runs in TensorBoard, in their own folders: `cifar run tracker=tensorboard`, `tensorboard --logdir outputs`."""
 
 import math
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Where metrics go: always to the run's metrics.jsonl, and to what a dashboard's tracker makes of them.
 
-`python run.py tracker=none` records in files only; the other trackers have a module each.
+`cifar run tracker=none` records in files only; the other trackers have a module each.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Runs on a Weights & Biases dashboard, online or offline: `python run.py tracker=wandb`."""
+"""Runs on a Weights & Biases dashboard, online or offline: `cifar run tracker=wandb`."""
 
 import csv
 import glob

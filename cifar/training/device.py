@@ -1,4 +1,4 @@
-"""Choose the device and how it computes: `python run.py device=cuda device.precision=fp32 device.threads=8`."""
+"""Choose the device and how it computes: `cifar run device=cuda device.precision=fp32 device.threads=8`."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Optimizers beside torch's own: `python run.py optimizer=muon`; and parameter groups from the configuration."""
+"""Optimizers beside torch's own: `cifar run optimizer=muon`; and parameter groups from the configuration."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence

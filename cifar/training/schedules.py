@@ -1,4 +1,4 @@
-"""Learning-rate schedules: `python run.py schedule=cosine schedule.warmup_epochs=0.5`.
+"""Learning-rate schedules: `cifar run schedule=cosine schedule.warmup_epochs=0.5`.
 
 A schedule turns epochs into steps once and then maps a step, counted from 0, to a factor on the learning rate. It
 keeps no state, so a resumed run needs only its step.

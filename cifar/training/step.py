@@ -1,7 +1,7 @@
 """One training step: forward, loss, backward, optimizer. On a GPU it can be recorded and started as a whole.
 
 Compiled and recorded steps can outlive their run, so that the next run of the process needs neither compiler nor
-recording: `python run.py -m experiment=speedrun94 'seed=range(0,100)' device=cuda device.graph=true`.
+recording: `cifar run -m experiment=speedrun94 'seed=range(0,100)' device=cuda device.graph=true`.
 """
 
 import warnings

@@ -15,7 +15,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cifar.base.errors import DivergedError
 from cifar.data.loader import Loader
-from cifar.experiment.formats import weighing_images
 from cifar.training.checkpoint import load_state
 from cifar.training.divergence import Watch
 from cifar.training.memory import explain_out_of_memory, ways_out
@@ -74,7 +73,7 @@ class Trainer:
     def fit(self) -> None:
         """Train until `epochs` are done, evaluating on the validation images after each.
 
-        Raises `DivergedError`, after evaluating the last state, when the run learns no more: cifar/training/divergence.py.
+        Raises `DivergedError`, after evaluating the last state, when the run learns no more (divergence.py).
         """
         while self.epoch < self.epochs:
             try:
@@ -277,8 +276,8 @@ class Trainer:
         self.train_step.load_optimizer(state["optimizer"], state["scaler"])
         self.watch.load_state_dict(state)
         self.device.set_random_state(state["rng"])
-        window, totals = weighing_images(state["window"], state["epoch_totals"])
-        self.window, self.epoch_totals = Window(window, self.device.torch_device), Totals(**totals)
+        self.window = Window(state["window"], self.device.torch_device)
+        self.epoch_totals = Totals(**state["epoch_totals"])
         self.val_result = None if state["val_result"] is None else Result(*state["val_result"])
         self.best = Best(**state["best"]) if state["best"] is not None and state["step"] else None
         for name in COUNTERS:

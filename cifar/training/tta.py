@@ -1,4 +1,4 @@
-"""Test-time augmentation, for every model: `python run.py tta=mirror_translate`.
+"""Test-time augmentation, for every model: `cifar run tta=mirror_translate`.
 
 The logits of several views of an image are averaged; the accuracy is reported beside the plain one, never instead.
 """

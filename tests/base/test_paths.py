@@ -1,6 +1,5 @@
 """Paths as they are typed: below home or without one, links that lead nowhere, after hydra.job.chdir."""
 
-import os
 import pwd
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from omegaconf import OmegaConf
 
 from cifar.base.errors import UserError
 from cifar.base.paths import absolute, shown, why_no_file
-from tests.conftest import QUIET, TINY, Command, read_summary
+from tests.conftest import QUIET, ROOT, TINY, Command, read_summary
 
 
 @pytest.fixture(name="no_home")
@@ -96,7 +95,7 @@ def test_a_user_without_home_and_account_has_a_run_like_others(tmp_path: Path, c
         "def unknown(uid): raise KeyError(uid)\n"
         "pwd.getpwuid = unknown\n"
         "for name in ('HOME', 'USER', 'LOGNAME', 'LNAME', 'USERNAME'): os.environ.pop(name, None)\n"
-        f"runpy.run_path({os.path.join(os.path.dirname(os.path.dirname(__file__)), 'run.py')!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
     )
     words = [*TINY, "tracker=wandb", "hydra.run.dir=run", "hydra.sweep.dir=sweep"]
     result = command("-m", *words, "seed=1,2", program=[str(site / "nobody.py")], WANDB_MODE="offline")

@@ -13,7 +13,7 @@ from cifar.base.errors import UserError
 from cifar.commands import bench
 from cifar.commands.bench import OURS, PLAIN, Pictures, matmul_rate, our_loop, plain_loop, step_flops, table
 from cifar.data.sources import Images
-from cifar.sweeps.search import compose_trial
+from cifar.experiment.compose import compose_words
 from cifar.training.device import Device
 from tests.conftest import QUIET
 
@@ -31,7 +31,7 @@ def test_the_plain_loop_gives_the_pictures_of_torchvision() -> None:
 
 @pytest.mark.parametrize("make", [plain_loop, our_loop])
 def test_a_turn_trains_and_the_wait_for_batches_is_part_of_it(make: Any) -> None:
-    cfg, _ = compose_trial(QUIET)
+    cfg, _ = compose_words(QUIET)
     contestant = make(cfg)
     timing = contestant.take_turn(12)  # more than an epoch
     assert 0 < timing.loading < timing.total

@@ -8,8 +8,8 @@ import pytest
 
 from cifar.commands import speedrun
 from cifar.commands.speedrun import line, table
+from cifar.experiment.compose import compose_words
 from cifar.experiment.run import run
-from cifar.sweeps.search import compose_trial
 from tests.conftest import QUIET, read_summary
 
 WORDS = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size", "model"))]
@@ -27,7 +27,7 @@ def test_every_seed_is_run_as_run_py_runs_it_and_timed(tmp_path: Path, capsys: p
         assert entry["train_seconds"] + entry["eval_seconds"] < entry["seconds"]
     assert result["first"]["tta_accuracy"] == result["runs"][0]["tta_accuracy"]
     (tmp_path / "run").mkdir()
-    cfg, _ = compose_trial(["experiment=speedrun94", "device=plain", *words, "tracker=none", "seed=1"])
+    cfg, _ = compose_words(["experiment=speedrun94", "device=plain", *words, "tracker=none", "seed=1"])
     run(cfg, tmp_path / "run")
     summary = read_summary(tmp_path / "run")
     assert result["runs"][1]["accuracy"] == summary["test_accuracy"]

@@ -13,9 +13,9 @@ import yaml
 
 from cifar.base.errors import UserError
 from cifar.base.nested import flatten
+from cifar.base.paths import CONF
 from cifar.base.run_folder import library_versions
 from cifar.base.sealed import read_checkpoint, sealed
-from cifar.experiment.command_line import CONF
 from cifar.experiment.config import Checkpoint, Config, Data, Device, config_hash, point_hash, resolve
 from cifar.experiment.formats import (
     ADDED_KEYS,

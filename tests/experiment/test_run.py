@@ -281,7 +281,7 @@ def test_limit_and_split_take_different_images_and_the_limit_leaves_the_split_al
         ("accumulate=2 data.limit=73", "batch_size=10 with accumulate=2 is not possible for 73 training images"),
         ("accumulate=11", "accumulate=11 is not possible: a batch has 10 images"),
         ("model.num_classes=9", "model.num_classes=9 is too few: the data has 10 classes"),
-        ("schedule=cosine schedule.warmup_epochs=2", "whole run has 8"),
+        ("schedule=cosine schedule.warmup_epochs=2", "there are only 8"),
         ("optimizer.betas=[2,2]", "optimizer.betas=[2, 2] is not possible"),
         ("model._target_=cifar.models.absent.net", "cifar.models.absent"),
         ("+optimizer.momentun=0.9", "momentun"),

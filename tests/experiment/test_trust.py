@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cifar.base.errors import UserError
+from cifar.base.paths import CONF
 from cifar.base.sealed import read_checkpoint, sealed
-from cifar.experiment.command_line import CONF
 from cifar.experiment.config import resolve
 from cifar.experiment.restore import restore
 from cifar.experiment.run import run
@@ -138,6 +138,7 @@ def test_no_stored_interpolation_reads_the_environment(
             content["references"] = {"data.source.root": "oc.env:SECRET", "data.source.mirrors": "data.source.mirrors",
                                      "seed": "epochs", "epochs": "seed", "lr": "lr"}  # fmt: skip
 
+    monkeypatch.delenv("CIFAR10_ROOT", raising=False)
     folder = craft(change)
     cfg, _ = restore(compose(f"resume={folder}"), folder, [], FOLDERS)
     assert "a-secret" not in str(resolve(cfg))
@@ -215,7 +216,7 @@ def test_the_command_that_continues_a_run_has_all_that_was_typed(
     assert refused.returncode == 1
     assert "names code that your own configuration does not name: model._target_=tests.tiny" in refused.stderr
     printed = run.errors.partition("Continue with: ")[2]
-    assert shlex.split(printed)[:2] == ["python", "run.py"]
-    again = command(*shlex.split(printed)[2:])
+    assert shlex.split(printed)[:2] == ["cifar", "resume"]
+    again = command(*shlex.split(printed)[1:], program=("-m", "cifar"))
     assert again.returncode == 0, again.stderr
     assert "Resumed at step" in again.stdout

@@ -46,7 +46,7 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     assert "@import" not in own
     assert "url(" not in own
     assert "default-src 'none'" in html.unescape(page)
-    assert (ROOT / "cifar" / "uplot.LICENSE").read_text() in page
+    assert (ROOT / "cifar" / "reports" / "uplot.LICENSE").read_text() in page
 
 
 def test_what_comes_from_runs_is_escaped(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_runs_are_linked_and_their_commands_can_be_copied(tmp_path: Path) -> Non
     for number in range(7):
         assert f'<a href="{number}/">{number}</a>' in page
     assert '<a href="7/">' not in page  # has not begun
-    assert "<code>python run.py lr=0.01 seed=1</code>" in page
+    assert "<code>cifar run lr=0.01 seed=1</code>" in page
     report([tmp_path / "a b"], tmp_path / "elsewhere")
     assert '<a href="../a%20b/3/">../a b/3</a>' in (tmp_path / "elsewhere" / "report.html").read_text()
 
@@ -80,8 +80,8 @@ def test_runs_that_were_not_completed_are_listed_with_their_commands(tmp_path: P
     assert re.findall(r'class="status \w+">(\w+)<', section) == ["failed", "diverged", "interrupted", "pending"]
     assert re.findall(r'class="error">(.*?)<', section) == ["It failed.", "It diverged.", "It interrupted."]
     codes = re.findall(r"<code>(.*?)</code>", section)
-    assert codes[:3] == [f"python run.py lr=0.5 seed={seed}" for seed in (4, 3, 2)]
-    assert codes[3].startswith("python run.py lr=0.01 seed=0")
+    assert codes[:3] == [f"cifar run lr=0.5 seed={seed}" for seed in (4, 3, 2)]
+    assert codes[3].startswith("cifar run lr=0.01 seed=0")
 
 
 def test_the_page_stays_below_a_megabyte_and_says_what_it_leaves_out(tmp_path: Path) -> None:
@@ -206,10 +206,10 @@ def test_a_click_copies_the_command(tmp_path: Path, window: Page) -> None:
     window.evaluate("navigator.clipboard.writeText = async text => { window.copied = text; }")
     window.evaluate("document.querySelector('.open').click(); document.querySelector('.copy').click()")
     window.wait_for("document.querySelector('.copy').textContent === 'copied'")
-    assert window.evaluate("copied") == "python run.py lr=0.01 seed=0"
+    assert window.evaluate("copied") == "cifar run lr=0.01 seed=0"
     window.evaluate("navigator.clipboard.writeText = undefined")
     window.evaluate("document.querySelectorAll('.copy')[1].click()")
-    assert window.evaluate("getSelection().toString()") == "python run.py lr=0.01 seed=1"
+    assert window.evaluate("getSelection().toString()") == "cifar run lr=0.01 seed=1"
     assert window.errors == []
 
 

@@ -211,6 +211,8 @@ def test_a_summary_that_runs_write_is_read_without_a_word(tmp_path: Path) -> Non
 
 
 def test_every_key_that_the_report_asks_for_has_a_kind() -> None:
-    source = "".join((ROOT / "cifar" / f"{name}.py").read_text() for name in ("results", "reading", "page", "table"))
+    source = "".join(
+        (ROOT / "cifar" / "reports" / f"{name}.py").read_text() for name in ("results", "reading", "page", "table")
+    )
     asked = re.findall(r'(?:summary\.get\(|summary\[|figure\(|mean\(|interval\()["\'](\w+)', source)
     assert {"flags", "val_accuracy", "skipped_steps"} <= {*asked} <= {*KINDS}

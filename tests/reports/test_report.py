@@ -71,7 +71,7 @@ def test_the_csv_files_hold_the_numbers_themselves(tmp_path: Path) -> None:
         (lr, seed): accuracy for lr, accuracies in RATES.items() for seed, accuracy in enumerate(accuracies)
     }
     assert {(tmp_path / row["folder"] / "summary.json").is_file() for row in runs} == {True}
-    assert runs[1]["command"] == "python run.py lr=0.01 seed=1"
+    assert runs[1]["command"] == "cifar run lr=0.01 seed=1"
 
 
 def test_what_was_constant_stands_once_above_and_errors_cant_break_the_table(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_jobs_to_come_failed_and_cut_ones_are_rows_but_do_not_count(tmp_path: Pa
     assert [run.error for run in second.runs] == ["", "no room", "no room"]
     assert best.status_text == "1 completed, 2 pending"
     assert [run.seed for run in best.runs] == [0, 1, 2]
-    assert [run.command for run in best.runs][2] == "python run.py lr=0.01 seed=2"
+    assert [run.command for run in best.runs][2] == "cifar run lr=0.01 seed=2"
     with locked(tmp_path / "2"):
         assert read_results([tmp_path]).points[1].status_text == "1 completed, 1 failed, 1 running"
 
@@ -270,5 +270,5 @@ def test_commands_have_flags_and_are_quoted(tmp_path: Path) -> None:
     words = ["lr=0.1", "tag='a b'", "x=$HOME;ls"]
     write_run(tmp_path / "0", 0.1, 0, 0, overrides=words, flags=["--config-dir", "/my conf"])
     (run,) = read_results([tmp_path]).runs
-    assert run.command == """python run.py --config-dir '/my conf' lr=0.1 'tag='"'"'a b'"'"'' 'x=$HOME;ls'"""
+    assert run.command == """cifar run --config-dir '/my conf' lr=0.1 'tag='"'"'a b'"'"'' 'x=$HOME;ls'"""
     assert shlex.split(run.command) == ["python", "run.py", "--config-dir", "/my conf", *words]

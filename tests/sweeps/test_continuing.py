@@ -135,4 +135,4 @@ def test_what_must_be_typed_again_stands_in_the_command(tmp_path: Path, monkeypa
     write_begun(tmp_path / "s")
     with pytest.raises(UserError, match="begun without these flags"):
         refuse_untrusted(tmp_path / "s", [], flags)
-    assert typed_again(begun, tmp_path / "s").startswith(f"python run.py --config-dir {tmp_path}/more -m seed=0,1")
+    assert typed_again(begun, tmp_path / "s").startswith(f"cifar run --config-dir {tmp_path}/more -m seed=0,1")

@@ -1,4 +1,4 @@
-"""Run the jobs of `python run.py -m …`: a sweeper for Hydra that takes them from a plan, and what it says meanwhile.
+"""Run the jobs of `cifar run -m …`: a sweeper for Hydra that takes them from a plan, and what it says meanwhile.
 
 It stands in for Hydra's basic one, whatever configuration the command is begun with. Nothing here imports torch.
 """

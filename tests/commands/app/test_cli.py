@@ -64,7 +64,7 @@ def test_help_shows_groups_values_and_examples(cold_command: Command) -> None:
     result = cold_command("--help")
     assert result.returncode == 0
     for word in ("model: resnet18, resnet50, speednet, vgg16", "optimizer: adam, adamw, muon, sgd",
-                 "python run.py -m lr=", "data.val_size=0", "label_smoothing", "init_from"):  # fmt: skip
+                 "cifar run -m lr=", "data.val_size=0", "label_smoothing", "init_from"):  # fmt: skip
         assert word in result.stdout
     assert max(len(line) for line in result.stdout.splitlines() if not line.startswith("experiment: ")) <= 100
     assert "schema" not in result.stdout

@@ -1,5 +1,6 @@
 """Mistakes of every kind end in one message; a fault of ours in a traceback and a request to report it."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from unittest import mock
 import pytest
 
 from cifar.base.errors import UserError
+from cifar.commands.main import VERBS
 from cifar.commands.messages.explain import explain
 from tests.conftest import QUIET, ROOT, Command
 from tests.in_process import call
@@ -283,11 +285,12 @@ def test_compose_works_without_an_import_of_ours(tmp_path: Path) -> None:
     assert (result.stdout, result.stderr) == ("float cifar.data.sources.Digits\n", "")
 
 
-@pytest.mark.parametrize("module", ["report", "resume", "tune", "bench", "speedrun", "workspace"])
-def test_every_command_leaves_by_one_place(module: str) -> None:
-    lines = (ROOT / "cifar" / f"{module}.py").read_text().splitlines()
-    assert lines[-2] == 'if __name__ == "__main__":'
-    assert re.fullmatch(r"    (cli\.)?guard\(\w+\)", lines[-1])
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_leaves_by_one_place(verb: str) -> None:
+    tree = ast.parse((ROOT / "cifar" / "commands" / f"{verb}.py").read_text())
+    (command,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "command"]
+    _, call = command.body
+    assert re.fullmatch(r"(cli\.start|guard)\(\w+\)", ast.unparse(call))
 
 
 def test_characters_that_a_terminal_cant_show_are_replaced(tmp_path: Path, cold_command: Command) -> None:
@@ -297,7 +300,7 @@ def test_characters_that_a_terminal_cant_show_are_replaced(tmp_path: Path, cold_
 
 
 def test_the_guard_replaces_what_stdout_cant_show(tmp_path: Path) -> None:
-    code = "from cifar import exits\nexits.guard(lambda: print('è → 5'))"
+    code = "from cifar.commands.messages import exits\nexits.guard(lambda: print('è → 5'))"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=100,
         env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "PATH": "/usr/bin:/bin"},

@@ -53,7 +53,7 @@ def test_a_summary_and_a_checkpoint_are_written_so(
     write_json(tmp_path / "summary.json", {"status": "running"})
     assert calls == [("fsync", '{\n  "status": "running"\n}\n'), ("rename", "summary.json")]
     calls.clear()
-    monkeypatch.setattr("cifar.base.sealed.sealed", lambda content: memoryview(content["text"].encode()))
+    monkeypatch.setattr("cifar.training.checkpoint.sealed", lambda content: memoryview(content["text"].encode()))
     checkpoints = Checkpoints(tmp_path, every_epochs=None, every_minutes=None, keep=2)
     checkpoints.save({"text": "one"})
     checkpoints.save({"text": "two"})

@@ -1,0 +1,46 @@
+"""One command with many verbs: `cifar VERB …`; `python -m cifar VERB …` is the same.
+
+A verb's module is imported when it is called, so that `cifar --help` answers at once.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+VERBS = {
+    "run": "train and evaluate one configuration, or with -m many",
+    "resume": "go on with a run or a sweep that was cut",
+    "report": "report on a sweep, finished or not, or on several together",
+    "tune": "search for good values with Optuna",
+    "bench": "compare a training step with the loop that everybody writes",
+    "speedrun": "time recipes over many seeds, compilation apart",
+    "workspace": "lay out a Weights & Biases project",
+}
+HELP = f"""CIFAR-10 experiments from one command.
+
+  cifar run model=resnet50 lr=0.01
+  cifar run -m lr=0.001,0.01,0.1 data.val_size=5000
+  cifar VERB --help
+
+{chr(10).join(f"  {verb:<10} {line}" for verb, line in VERBS.items())}"""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Do what the verb among the `words` says; those of the command line unless they are given."""
+    verb, *rest = [*(sys.argv[1:] if words is None else words)] or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(HELP)
+    elif verb == "--version":
+        print(f"cifar-framework {version('cifar-framework')}")
+    elif verb in VERBS:
+        sys.argv = [f"cifar {verb}", *rest]
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # parts of the user's own are found here, as `python` finds them
+        import_module(f"cifar.commands.{verb}").command()
+    else:
+        guess = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {guess[0]!r}?" if guess else " Did you mean cifar run?" if "=" in verb else ""
+        sys.exit(f"There is no verb {verb!r}.{hint} There is {', '.join(VERBS)}; cifar --help says more.")

@@ -1,0 +1,93 @@
+"""The package as others install it: a wheel in a folder of its own, used from an empty directory with one's own parts.
+
+The files of the user's are those of docs/extending.md, as written there.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+TINY = ["augment=none", "model.width=4", "batch_size=50", "tracker=none", "device=cpu", "device.threads=1"]
+Cifar = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def call(words: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, which is to be a good one."""
+    result = subprocess.run(
+        words, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, f"{words}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+@pytest.fixture(name="site", scope="module")
+def _site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the installed wheel."""
+    place = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(".git", ".venv", "multirun", "outputs", "wandb", "*cache*", "build", "*.egg-info")
+    shutil.copytree(ROOT, place / "source", ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    call([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", ".", "./source"], place)
+    shutil.rmtree(place / "source")
+    (wheel,) = place.glob("*.whl")
+    call([*pip, "install", "--no-deps", "--target", "site", str(wheel)], place)
+    return place / "site"
+
+
+@pytest.fixture(name="cifar")
+def _cifar(site: Path, tmp_path: Path) -> Cifar:
+    """Return a function that calls the installed `cifar` in a folder that holds the user's own parts."""
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for name, content in re.findall(r"`([\w/]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    program = "import sys; from cifar.commands.main import main; sys.argv[0] = 'cifar'; main()"
+
+    def cifar(*words: str) -> subprocess.CompletedProcess[str]:
+        return call([sys.executable, "-P", "-c", program, *words], tmp_path, PYTHONPATH=str(site))
+
+    return cifar
+
+
+def test_the_wheel_holds_the_configuration_and_the_page(site: Path) -> None:
+    shipped = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
+    assert {path.relative_to(site / "cifar" / "conf") for path in (site / "cifar" / "conf").rglob("*.yaml")} == shipped
+    assert (site / "cifar" / "reports" / "page.html").exists()
+    assert (site / "bin" / "cifar").exists()
+    assert not (site / "tests").exists()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P came with 3.11")
+def test_parts_of_ones_own_are_run_swept_resumed_reported_and_searched(tmp_path: Path, cifar: Cifar) -> None:
+    own = ["--config-dir", "conf", "data=flowers", "model=mine", *TINY]
+    done = cifar("run", *own)
+    assert "small_cnn with" in done.stdout
+    (run,) = (tmp_path / "outputs").glob("*/*")
+    assert json.loads((run / "summary.json").read_text())["config"]["model"]["_target_"] == "mynets.small_cnn"
+    cifar("run", "-m", *own, "seed=0,1", "data.val_size=50", "hydra.sweep.dir=multirun/s")
+    assert (tmp_path / "multirun" / "s" / "report.html").exists()
+    shutil.rmtree(tmp_path / "multirun" / "s" / "1")
+    assert "All 2 jobs" in cifar("resume", "multirun/s", "--config-dir", "conf").stdout
+    assert (
+        "cifar run --config-dir"
+        in cifar("report", "multirun/s").stdout + (tmp_path / "multirun" / "s" / "runs.csv").read_text()
+    )
+    experiment = cifar("run", "--config-dir", "conf", "data=flowers", "experiment=mine", *TINY, "epochs=1")
+    assert "small_cnn with" in experiment.stdout
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P came with 3.11")
+def test_a_shipped_model_is_searched_from_an_empty_folder(tmp_path: Path, cifar: Cifar) -> None:
+    words = ["data=digits", "data.limit=100", "data.val_size=50", "augment=none", "model=speednet", "tracker=none"]
+    searched = cifar("tune", *words, "model.widths=[8,8,8]", "lr=interval(0.001,0.1)", "trials=1", "folder=t")
+    assert "All 1 trials of t are done" in searched.stdout
+    assert (tmp_path / "t" / "report.md").exists()
