@@ -13,7 +13,7 @@ from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
 from cifar.experiment.command_line import path_value
 from cifar.experiment.restore import MAY_CHANGE
-from cifar.sweeps.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, refuse_untrusted, sweep_arguments
+from cifar.sweeps.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, go_to, refuse_untrusted, sweep_arguments
 from cifar.sweeps.plan import PLAN, num_over
 
 EXAMPLES = f"""\
@@ -55,8 +55,7 @@ def resume_sweep(folder: Path, overrides: list[str], flags: list[str]) -> None:
     refuse_untrusted(folder, overrides, flags)
     arguments, cwd = sweep_arguments(folder, overrides)
     num_before = num_over(folder)
-    if cwd.is_dir():
-        os.chdir(cwd)
+    go_to(str(cwd), folder, "sweep")
     sys.argv = ["cifar run", *arguments]
     run.command()
     print(f"All {num_over(folder)} jobs of {os.path.relpath(folder)} are done ({num_before} were before).")

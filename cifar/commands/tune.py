@@ -22,6 +22,7 @@ from cifar.experiment.command_line import named_code
 from cifar.experiment.compose import compose_words
 from cifar.experiment.config import Config, check
 from cifar.experiment.trust import own_targets, refuse_foreign_words, refuse_resolvers
+from cifar.sweeps.continuing import go_to
 from cifar.sweeps.plan import num_over, result_text
 from cifar.sweeps.ranges import examples, label, split_ranges, to_words
 from cifar.sweeps.search import run_search
@@ -185,7 +186,7 @@ def tune() -> None:
         lengthen(study, search)
         shown, num_before = os.path.relpath(folder), num_over(folder)
         again = shlex.join(["cifar", "tune", f"folder={shown}", *named_code(search.words)])
-        go_to(search.cwd, folder)
+        go_to(search.cwd, folder, "search")
         with continued_by(lambda: again):
             run_search(folder, own.get("jobs", 1))
         conclude(folder, shown, num_before, again)
@@ -201,25 +202,6 @@ def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> Non
         split_own(search.words)
     except UserError as error:
         raise UserError(f"{origin} can't go on: {error}") from None
-
-
-def go_to(cwd: str, folder: Path) -> None:
-    """Go to where the search was begun, to which the paths among its words are relative, and say so.
-
-    What a study names is a stranger's word: it leads up from the search's own folder, never elsewhere.
-    """
-    if cwd == os.getcwd():
-        return
-    if not Path(cwd).is_dir():
-        print(f"The search was begun in {cwd}, which is not here: relative paths among its words are meant from here.")
-        return
-    if not folder.resolve().is_relative_to(Path(cwd).resolve()) or not Path(cwd).is_absolute():
-        raise UserError(
-            f"The search was begun in {cwd}, and the paths among its words are relative to that. "
-            f"To continue it, go there: cd {shlex.quote(cwd)}"
-        )
-    print(f"The search was begun in {cwd}: relative paths among its words are meant from there.")
-    os.chdir(cwd)
 
 
 def conclude(folder: Path, shown: str, num_before: int, again: str) -> None:

@@ -146,3 +146,22 @@ def sweep_arguments(folder: Path, extra: list[str]) -> tuple[list[str], Path]:
 def is_auto(config: DictConfig) -> bool:
     """Return whether the command asks to go on with what there is."""
     return bool(OmegaConf.select(config, "resume") == "auto")
+
+
+def go_to(cwd: str, folder: Path, noun: str) -> None:
+    """Go to where the sweep or search was begun, to which the paths among its words are relative, and say so.
+
+    What a folder says of that is a stranger's word: it leads up from the folder itself, never elsewhere.
+    """
+    if cwd == os.getcwd():
+        return
+    if not Path(cwd).is_dir():
+        print(f"The {noun} was begun in {cwd}, which is not here: relative paths among its words are meant from here.")
+        return
+    if not folder.resolve().is_relative_to(Path(cwd).resolve()) or not Path(cwd).is_absolute():
+        raise UserError(
+            f"The {noun} was begun in {cwd}, and the paths among its words are relative to that. "
+            f"To continue it, go there: cd {shlex.quote(cwd)}"
+        )
+    print(f"The {noun} was begun in {cwd}: relative paths among its words are meant from there.")
+    os.chdir(cwd)

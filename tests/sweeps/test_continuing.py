@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cifar.base.errors import UserError
-from cifar.sweeps.continuing import again, objection, refuse_untrusted, sweep_arguments, typed_again
+from cifar.sweeps.continuing import again, go_to, objection, refuse_untrusted, sweep_arguments, typed_again
 from cifar.sweeps.plan import PLAN, Begun, make_plan, read_plan, write_plan
 from tests.conftest import ROOT
 
@@ -136,3 +136,21 @@ def test_what_must_be_typed_again_stands_in_the_command(tmp_path: Path, monkeypa
     with pytest.raises(UserError, match="begun without these flags"):
         refuse_untrusted(tmp_path / "s", [], flags)
     assert typed_again(begun, tmp_path / "s").startswith(f"cifar run --config-dir {tmp_path}/more -m seed=0,1")
+
+
+def test_where_a_strangers_sweep_was_begun_is_not_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """wandb reads its settings there, and they say where the API key is sent."""
+    (folder := tmp_path / "mine" / "multirun" / "s").mkdir(parents=True)
+    (theirs := tmp_path / "theirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for cwd in (str(theirs), str(folder / ".." / "x"), "mine"):
+        (tmp_path / "mine" / "multirun" / "x").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="To continue it, go there: cd "):
+            go_to(cwd, folder, "sweep")
+    go_to(str(tmp_path / "gone"), folder, "sweep")
+    assert "which is not here" in capsys.readouterr().out
+    assert Path.cwd() == tmp_path
+    go_to(str(tmp_path / "mine"), folder, "sweep")
+    assert Path.cwd() == tmp_path / "mine"
