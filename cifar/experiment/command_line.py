@@ -89,6 +89,11 @@ def resume_command(path: Path) -> str:
     return shlex.join(["cifar", "resume", shown(path), *config_flags(), *named_code(task)])
 
 
+def typed(key: str, path: str) -> str:
+    """Return the word that gives the key this path, quoted for Hydra and for the shell where they need it."""
+    return shlex.join([f"{key}={path_value(path)}"])
+
+
 def path_value(path: str) -> str:
     """Return the path as it can stand behind resume=, quoted for Hydra only where that reads it otherwise."""
     try:

@@ -175,7 +175,11 @@ def check_value(cfg: DictConfig, key: str) -> None:
     """Raise `UserError` if the key's value breaks its rule."""
     allowed, is_good = RULES[key]
     value = OmegaConf.select(cfg, key, throw_on_missing=True)
-    if not is_good(value):
+    try:
+        is_possible = is_good(value)
+    except TypeError:  # an interpolation may lead to a value of any type
+        is_possible = False
+    if not is_possible:
         raise UserError(f"{key}={value} is not possible: it takes {allowed}.")
 
 

@@ -19,7 +19,7 @@ from cifar.base.errors import DivergedError, UserError
 from cifar.base.paths import absolute, shown
 from cifar.base.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
 from cifar.experiment.ancestry import content_hash
-from cifar.experiment.command_line import quote
+from cifar.experiment.command_line import quote, typed
 from cifar.experiment.config import AUTO as AUTO
 from cifar.experiment.config import Config, number_changes, resolve
 from cifar.experiment.formats import read_run
@@ -64,7 +64,8 @@ def place(arguments: list[str]) -> list[str]:
     if path.is_dir() and not is_run:
         raise UserError(f"resume={value}: no run has begun to train in this folder. Start it again in another one.")
     if path.is_file() and not is_sealed(path) and not (folder / "metrics.jsonl").exists():
-        raise UserError(f"resume={value} is not a run's checkpoint. To start from its weights: init_from={value}")
+        way_on = typed("init_from", value)
+        raise UserError(f"resume={value} is not a run's checkpoint. To start from its weights: {way_on}")
     if has_folder:
         raise UserError(f"resume={value} goes on in that run's own folder: leave hydra.run.dir out.")
     others = [word for word in arguments if word not in words]
@@ -135,7 +136,8 @@ def restore(
             f"resume={cfg.resume}: there is no intact checkpoint in {folder}. Start the run again in another folder."
         )
     if "config" not in checkpoint:
-        raise UserError(f"resume={cfg.resume} holds weights but no run: start a new one with init_from={cfg.resume}.")
+        way_on = typed("init_from", cfg.resume)
+        raise UserError(f"resume={cfg.resume} holds weights but no run: start a new one with {way_on}")
     origin = f"resume={cfg.resume}" if path else f"The checkpoint in {shown(folder)}"
     checkpoint = read_run(checkpoint, origin)
     if path is not None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar.base.errors import UserError
 from cifar.base.paths import CONF
-from cifar.experiment.command_line import config_flags, quote, run_command, words_of
+from cifar.experiment.command_line import config_flags, path_value, quote, run_command, typed, words_of
 from cifar.experiment.config import RULES
 from cifar.experiment.trust import TARGET, own_targets, refuse_resolvers, targets_in_words
 from cifar.sweeps.plan import Begun, Plan, key_of, read_plan
@@ -35,7 +35,7 @@ def begun_by(config: DictConfig, words: list[str], base: dict[str, Any]) -> Begu
 
 def typed_again(begun: Begun, folder: Path) -> str:
     """Return the command that begins the sweep once more in its folder, where what is done is found."""
-    words = [*begun.task, *begun.hydra, "resume=auto", f"hydra.sweep.dir={os.path.relpath(folder)}"]
+    words = [*begun.task, *begun.hydra, "resume=auto", f"hydra.sweep.dir={path_value(os.path.relpath(folder))}"]
     return run_command(["-m", *words], begun.flags)
 
 
@@ -102,7 +102,7 @@ def read_begun(folder: Path) -> Plan:
     if (folder / "multirun.yaml").exists():
         raise UserError(
             f"{folder} has no intact sweep.json, so its jobs are not known. Type the sweep's command again, with "
-            f"resume=auto hydra.sweep.dir={shown}: what is done is found."
+            f"resume=auto {typed('hydra.sweep.dir', os.path.relpath(folder))}; what is done is found."
         )
     raise UserError(f"{folder} is not a sweep's folder: it has no sweep.json. One run: cifar resume {shown}")
 

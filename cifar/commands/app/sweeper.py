@@ -110,6 +110,8 @@ class PlannedSweeper(Sweeper):
             )
         params = [f"{key}={value}" for key, value in self.params.items()]
         drawn = make_plan([*params, *words], num_over(folder), self.hydra_context.config_loader)
+        if not drawn.jobs:
+            raise UserError(f"The sweep has no jobs: the values of {' or '.join(drawn.swept)} are none.")
         begun = begun_by(self.config, words, base_of(self.config))
         drawn = replace(drawn, begun=begun)
         if not is_resumed:

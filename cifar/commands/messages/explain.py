@@ -157,7 +157,7 @@ def of_composition(error: BaseException) -> str | None:
         return None
     override = word_at(error)
     where = f"{override.input_line} is not possible" if override else "The configuration can't be composed"
-    reasons = [first_line(link) for link in (error, error.__cause__) if link is not None]
+    reasons = [first_line(link) for link in (error, error.__cause__) if str(link or "")] or ["Hydra does not say why"]
     return f"{where}: {': '.join(reasons)}."
 
 

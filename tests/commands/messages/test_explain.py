@@ -13,6 +13,7 @@ import pytest
 from cifar.base.errors import UserError
 from cifar.commands.main import VERBS
 from cifar.commands.messages.explain import explain
+from cifar.experiment.command_line import typed
 from tests.conftest import QUIET, ROOT, Command
 from tests.in_process import call
 
@@ -94,6 +95,7 @@ def test_two_files_in_each_others_defaults_are_named() -> None:
         (["-m", "model=null,vgg16"], "model=null is not possible: there is resnet18, resnet50, speednet, vgg16."),
         (["model=3"], "model=3 is not possible: there is resnet18, resnet50, speednet, vgg16."),
         (["-m", "lr=range(0,1,0)"], "lr=range(0,1,0) is not possible: range() arg 3 must not be zero."),
+        (["-m", "lr=range(3,1)"], "The sweep has no jobs: the values of lr are none."),
         (["lr=choice(0.1)"], "'lr=choice(0.1)' requires --multirun"),
         (["hydra.run.dir=${oc.env:NOPE}"], "hydra.run.dir: KeyError raised while resolving interpolation: "
          "\"Environment variable 'NOPE' not found\"."),
@@ -134,7 +136,7 @@ NUMBERS_BEYOND = [
     "checkpoint.keep=99999999999", "checkpoint.keep=1001", "device.threads=2147483648", "device.threads=1025",
     "seed=1180591620717411303424", f"seed={2**63}", f"data.split_seed={2**63}", "lr=1e400", "lr=1e-400", "lr=nan",
     "checkpoint.every_minutes=inf", "checkpoint.every_minutes=nan", "label_smoothing=nan", "data.mean=[nan,0,0]",
-    "data.std=[1,1,inf]", "data.num_classes=1000001",
+    "data.std=[1,1,inf]", "data.num_classes=1000001", "data.mean=${seed}", "data.std=[${seed},1,1]",
 ]  # fmt: skip
 
 
@@ -188,6 +190,15 @@ def test_a_value_that_needs_quotes_is_shown_with_them_and_typing_that_works(
         assert seen == [value]
     else:
         assert (tmp_path / value).is_dir()
+
+
+@pytest.mark.parametrize("name", ["a b", "a=b#é", "it's", "${x}", "-1", "a,b"])
+def test_printed_words_are_quoted_for_hydra_and_the_shell(name: str) -> None:
+    (word,) = shlex.split(typed("init_from", f"{name}.pt"))
+    seen: list[str] = []
+    with mock.patch("tests.in_process.check", lambda cfg: seen.append(cfg.init_from)):
+        assert call(*QUIET, word).errors == ""
+    assert seen == [f"{name}.pt"]
 
 
 def test_a_path_to_resume_needs_no_quotes(tmp_path: Path) -> None:
