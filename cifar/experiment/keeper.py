@@ -74,6 +74,7 @@ class Keeper:
         with trainer.apart_from_training():
             if self.checkpoints.exist() and not trainer.is_finite():
                 log.warning(f"The state after step {trainer.step} is not finite, so the checkpoint before it stays.")
+                self.checkpoints.wait()
                 return
             self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **trainer.state_dict()})
 

@@ -33,6 +33,10 @@ class Checkpoints:
     ) -> None:
         self.folder, self.every_epochs, self.every_minutes, self.keep = folder, every_epochs, every_minutes, keep
         self.way_on = way_on
+        self.wait()
+
+    def wait(self) -> None:
+        """Let the next one be due by time when `every_minutes` have passed from now on."""
         self.saved_at = monotonic()
 
     def exist(self) -> bool:

@@ -88,16 +88,17 @@ class TrainingStep:
         return torch.stack([loss_sum, num_correct])
 
     def find_scale(self, inputs: Tensor, labels: Tensor) -> None:
-        """Find fp16's first factor on the loss, the largest at which this batch's gradient is finite, or 1.
+        """Find fp16's first factor on the loss, at which this batch's gradient is finite.
 
-        Each trial that is not finite halves it. Otherwise the first steps of every run would be lost to that.
+        Each trial that is not finite takes an eighth of it. Else the first steps of every run would be lost to halving.
         """
         if not self.scaler.is_enabled():
             return
         with self.unchanged():
+            self.scaler.set_backoff_factor(1 / 8)
             while Step.of(TrainingStep.__call__(self, inputs, labels).tolist(), len(labels)).is_overflow:
                 pass
-            found = self.scaler.state_dict() | {"_growth_tracker": 0}
+            found = self.scaler.state_dict() | {"_growth_tracker": 0, "backoff_factor": 1 / 2}
         self.scaler.load_state_dict(found)
 
     def is_finite(self) -> bool:
