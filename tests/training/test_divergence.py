@@ -228,7 +228,7 @@ def test_a_windows_seconds_are_saved_and_stand_still_until_it_goes_on(
 def test_neither_saving_nor_validating_counts_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     for module in ("tallies", "trainer"):
-        monkeypatch.setattr(f"cifar.{module}.perf_counter", lambda: now)
+        monkeypatch.setattr(f"cifar.training.{module}.perf_counter", lambda: now)
 
     def pass_time(seconds: float) -> None:
         nonlocal now

@@ -8,10 +8,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from cifar.base.sealed import read_checkpoint
 from cifar.data.loader import Loader
-from cifar.experiment import fit_to_images, run
+from cifar.experiment.run import fit_to_images, run
 from cifar.models.speednet import Norm, Whitening, speednet
-from cifar.sealed import read_checkpoint
 from tests.conftest import QUIET, Compose
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from cifar.device import Device
-from cifar.memory import has_batch_norm, ways_out
 from cifar.models.resnet import resnet50
 from cifar.models.resnet18 import resnet18
 from cifar.models.speednet import speednet
 from cifar.models.vgg import vgg16
-from cifar.step import TrainingStep
+from cifar.training.device import Device
+from cifar.training.memory import has_batch_norm, ways_out
+from cifar.training.step import TrainingStep
 from tests.conftest import ROOT
 
 CPU = Device(torch.device("cpu"), "fp32")
@@ -53,7 +53,7 @@ def test_parts_of_a_batch_are_another_experiment_with_batch_norm_and_the_same_wi
 
 @pytest.mark.parametrize("model", [resnet18, resnet50, speednet, vgg16])
 def test_what_is_offered_when_memory_lacks_is_true_of_the_model(model: type[nn.Module]) -> None:
-    """The README says that every shipped model has batch norm."""
+    """The documentation says that every shipped model has batch norm."""
     fast = Device(torch.device("cpu"), "fp32", fast_conv=True)
     with_norm = (
         "accumulate=4, whose batch norm averages over each part, or a smaller batch_size, both of which are another "
@@ -69,8 +69,8 @@ def test_what_is_offered_when_memory_lacks_is_true_of_the_model(model: type[nn.M
 
 
 def test_no_text_promises_that_accumulate_changes_nothing() -> None:
-    for path in (ROOT / "README.md", ROOT / "conf" / "config.yaml"):
+    for path in (ROOT / "docs" / "configuration.md", ROOT / "conf" / "config.yaml"):
         lines = path.read_text().splitlines()
-        about = [" ".join(lines[number : number + 4]) for number, line in enumerate(lines) if "accumulate" in line]
+        about = [" ".join(lines[number : number + 4]) for number, line in enumerate(lines) if "accumulate=" in line]
         assert about
         assert all("batch norm" in text for text in about)
