@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain, product
 from pathlib import Path
 from time import time
 from typing import Any
@@ -16,7 +17,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Sweep
 
+from cifar.base.errors import UserError
 from cifar.base.run_folder import read_summary, to_json, write_json
 from cifar.experiment.command_line import key_of as key_of
 
@@ -83,13 +86,37 @@ def progress(total: int, statuses: Sequence[str], seconds: float, num_before: in
 def make_plan(overrides: list[str], num_done_before: int, config_loader: ConfigLoader | None = None) -> Plan:
     """Draw the jobs that Hydra's basic sweeper makes of its parameters and a command's overrides.
 
-    `config_loader` is asked for the choices that a glob matches.
+    Swept keys with a common tag that begins with "zip" go together: their first values, their second ones, … .
+    `config_loader` is asked for the choices that a glob matches. Raises `UserError` if such keys differ in how many
+    values they have.
     """
     parsed = OverridesParser.create(config_loader).parse_overrides(overrides)
     last = {override.get_key_element(): override for override in parsed}  # a later word for a key replaces the earlier
-    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    together: dict[str | int, list[Override]] = {}
+    for number, override in enumerate(last.values()):
+        together.setdefault(zip_tag(override) or number, []).append(override)
+    jobs = [[*chain(*parts)] for parts in product(*map(side_by_side, together.values()))]
     swept = [override.key_or_group for override in last.values() if override.is_sweep_override()]
-    return Plan(swept, [[*job] for job in jobs], time(), num_done_before)
+    return Plan(swept, jobs, time(), num_done_before)
+
+
+def zip_tag(override: Override) -> str | None:
+    """Return the tag by which a swept key goes together with others; None: it goes by itself."""
+    sweep = override.value() if override.is_sweep_override() else None
+    tags = sorted(tag for tag in sweep.tags if tag.startswith("zip")) if isinstance(sweep, Sweep) else []
+    return tags[0] if tags else None
+
+
+def side_by_side(overrides: list[Override]) -> list[list[str]]:
+    """Return the words of overrides that go together, one list for each of their values."""
+    columns = []
+    for override in overrides:
+        (jobs,) = BasicSweeper.split_arguments([override], max_batch_size=None)
+        columns.append([[*job] for job in jobs])
+    counts = [f"{override.input_line} has {len(column)}" for override, column in zip(overrides, columns, strict=True)]
+    if len({len(column) for column in columns}) > 1:
+        raise UserError(f"Keys that go together need the same number of values: {', '.join(counts)}.")
+    return [[*chain(*row)] for row in zip(*columns, strict=True)]
 
 
 def write_plan(folder: Path, plan: Plan) -> None:

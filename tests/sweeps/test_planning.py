@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -125,3 +127,26 @@ def test_a_globbed_sweep_has_a_plan() -> None:
     assert [plan.label(number) for number in plan.numbers] == [
         f"optimizer={name} lr={lr}" for name in ("adam", "adamw") for lr in ("0.1", "0.2")
     ]
+
+
+def test_keys_that_go_together_have_their_first_values_together() -> None:
+    words = ["lr=tag(zip,choice(0.1,0.2))", "seed=0,1", "epochs=3", "batch_size=tag(zip,range(100,300,100))"]
+    plan = make_plan(words, 0)
+    assert plan.swept == ["lr", "seed", "batch_size"]
+    assert [{*job} for job in plan.jobs] == [
+        {f"lr={lr}", f"batch_size={size}", f"seed={seed}", "epochs=3"}
+        for lr, size in ((0.1, 100), (0.2, 200))
+        for seed in (0, 1)
+    ]
+    assert plan.label(2) == "lr=0.2 batch_size=200 seed=0"
+    two = make_plan(["lr=tag(zip1,choice(1,2))", "epochs=tag(zip1,choice(3,4))", "seed=tag(zip2,choice(5,6))"], 0)
+    assert len(two.jobs) == 4
+    with pytest.raises(UserError, match=r"the same number of values: lr=.* has 2, epochs=.* has 3"):
+        make_plan(["lr=tag(zip,choice(1,2))", "epochs=tag(zip,choice(3,4,5))"], 0)
+
+
+def test_without_a_zip_the_jobs_are_those_of_hydras_own_sweeper() -> None:
+    words = ["lr=0.1,0.2", "optimizer=adam", "seed=range(0,3)", "+tag=a,b", "lr=0.3"]
+    parsed = OverridesParser.create().parse_overrides(words)
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    assert make_plan(words, 0).jobs == [[*job] for job in jobs]
