@@ -17,7 +17,16 @@ from cifar.base.run_folder import put_aside
 from cifar.base.sealed import read_checkpoint
 from cifar.experiment.command_line import quote
 from cifar.experiment.config import config_hash, resolve
-from cifar.experiment.restore import finished, place, restore, result_of, set_newer_aside, with_overrides
+from cifar.experiment.restore import (
+    LengthError,
+    finished,
+    place,
+    restore,
+    restore_or_begin_anew,
+    result_of,
+    set_newer_aside,
+    with_overrides,
+)
 from cifar.experiment.run import run
 from cifar.training.checkpoint import find_checkpoints
 from cifar.training.divergence import Watch
@@ -263,7 +272,7 @@ def test_what_would_have_given_other_numbers_is_refused_by_name_and_nothing_chan
 def test_auto_compares_the_whole_command(cut_run: Path, compose: Compose) -> None:
     same = [*LONG, "schedule=cosine", "resume=auto"]
     assert restore(compose(*same, "tracker=wandb"), cut_run, [])[1] is not None
-    with pytest.raises(UserError, match=r"schedule\._target_=cifar\.schedules\.Constant is not possible"):
+    with pytest.raises(UserError, match=r"schedule\._target_=cifar\.training\.schedules\.Constant is not possible"):
         restore(compose(*LONG, "resume=auto"), cut_run, [])
 
 
@@ -474,3 +483,19 @@ def test_epochs_after_an_evaluation_without_training_count_their_best_from_one(
     assert (
         read_summary(tmp_path / "longer")["best_val_epoch"] == read_summary(tmp_path / "uncut")["best_val_epoch"] == 1
     )
+
+
+def test_what_auto_can_not_continue_is_put_aside_but_not_for_its_length(
+    cut_run: Path, compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {path.name: path.read_bytes() for path in cut_run.iterdir()}
+    cfg = compose(*LONG, "schedule=cosine", "epochs=1", "resume=auto")
+    with pytest.raises(LengthError, match="9 steps are done"):
+        restore_or_begin_anew(cfg, cut_run, "The run")
+    assert {path.name: path.read_bytes() for path in cut_run.iterdir()} == before
+    same = compose(*LONG, "schedule=cosine", "resume=auto")
+    assert restore_or_begin_anew(same, cut_run, "The run")[1] is not None
+    other = compose(*LONG, "schedule=cosine", "lr=0.5", "resume=auto")
+    assert restore_or_begin_anew(other, cut_run, "The run") == (other, None)
+    assert {path.name: path.read_bytes() for path in (cut_run / "replaced-1").iterdir()} == before
+    assert "The run is begun anew; what it had is now in " in caplog.text

@@ -271,4 +271,4 @@ def test_commands_have_flags_and_are_quoted(tmp_path: Path) -> None:
     write_run(tmp_path / "0", 0.1, 0, 0, overrides=words, flags=["--config-dir", "/my conf"])
     (run,) = read_results([tmp_path]).runs
     assert run.command == """cifar run --config-dir '/my conf' lr=0.1 'tag='"'"'a b'"'"'' 'x=$HOME;ls'"""
-    assert shlex.split(run.command) == ["python", "run.py", "--config-dir", "/my conf", *words]
+    assert shlex.split(run.command) == ["cifar", "run", "--config-dir", "/my conf", *words]

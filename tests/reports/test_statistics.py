@@ -4,7 +4,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from cifar.reports.statistics import Interval, compare, interval, seeds_needed
 
@@ -161,3 +161,27 @@ def test_a_difference_that_is_huge_needs_two_seeds(effect: float) -> None:
 
 def test_a_difference_that_is_too_small_for_any_number_of_seeds() -> None:
     assert seeds_needed(1e-4, [1]) is None
+
+
+def test_a_thousand_seeds_are_the_most_that_are_named() -> None:
+    def power(effect: float, count: int) -> float:
+        limit = stats.t.ppf(0.975, count - 1)
+        return float(stats.nct.sf(limit, count - 1, effect * np.sqrt(count)))
+
+    def effect_for(count: int) -> float:
+        return float(optimize.brentq(lambda effect: power(effect, count) - 0.8, 0.05, 0.5))
+
+    for count in (997, 999, 1000):
+        assert seeds_needed(effect_for(count) * (1 + 1e-6), [1.0]) == count
+    assert seeds_needed(effect_for(1001) * (1 + 1e-6), [1.0]) is None
+
+
+def test_a_difference_has_the_sign_of_the_first_point() -> None:
+    first, second = {0: 0.5, 1: 0.52, 2: 0.53}, {0: 0.6, 1: 0.61, 2: 0.64}
+    for other in (second, {seed + 10: value for seed, value in second.items()}):
+        ahead, behind = compare(other, first), compare(first, other)
+        assert ahead is not None
+        assert behind is not None
+        assert ahead.difference == -behind.difference == pytest.approx(0.1)
+        assert ahead.p_value == behind.p_value
+        assert ahead.num_seeds == behind.num_seeds

@@ -1,5 +1,6 @@
 """Loading weights from this project's files and the course's, and refusing the rest; atomic saving."""
 
+import errno
 import os
 import pickle
 import zipfile
@@ -14,7 +15,8 @@ from cifar.base.sealed import read_checkpoint, sealed
 from cifar.experiment.weights import load_weights
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
-from cifar.training.checkpoint import Checkpoints, find_checkpoints, read_newest
+from cifar.training import checkpoint
+from cifar.training.checkpoint import Checkpoints, find_checkpoints, load_state, read_newest
 
 
 def filled(model: nn.Module) -> nn.Module:
@@ -250,3 +252,56 @@ def test_the_newest_intact_one_is_taken_and_the_damaged_are_kept_under_another_n
     make_checkpoints(tmp_path, 3).save({"step": 3})
     assert steps(tmp_path) == {"checkpoint.pt": 3, "checkpoint-2.pt": 0}
     assert read_newest([]) is None
+
+
+def test_what_is_intact_but_not_sealed_is_not_gone_on_from(tmp_path: Path) -> None:
+    """Such a file is not one of the run's own, or lost its end just so."""
+    make_checkpoints(tmp_path).save({"step": 1})
+    make_checkpoints(tmp_path).save({"step": 2})
+    torch.save({"step": 3}, tmp_path / "checkpoint.pt")
+    assert read_newest(find_checkpoints(tmp_path)) == {"step": 1}
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1.pt", "checkpoint.pt.damaged"]
+
+
+def test_only_files_with_a_number_are_checkpoints(tmp_path: Path) -> None:
+    for name in ("checkpoint-2.pt", "checkpoint-best.pt", "checkpoint-.pt", "checkpoint-1.pt.damaged", "weights.pt"):
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoint-1.pt").mkdir()
+    assert find_checkpoints(tmp_path) == [tmp_path / "checkpoint-2.pt"]
+
+
+@pytest.mark.parametrize("num_before", [0, 2])
+def test_a_save_without_room_says_what_is_left_and_the_next_is_due_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_before: int
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(checkpoint, "monotonic", lambda: now)
+    checkpoints = Checkpoints(tmp_path, None, every_minutes=1, keep=2, way_on="cifar resume X")
+    for step in range(num_before):
+        checkpoints.save({"step": step})
+    before = steps(tmp_path)
+    now = 60.0
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_atomically", fail)
+    left = "The checkpoints before it are intact. When that is mended: cifar resume X"
+    with pytest.raises(UserError) as error:
+        checkpoints.save({"step": 9})
+    assert str(error.value) == (
+        f"{tmp_path}/checkpoint.pt can't be written: No space left on device. "
+        f"{left if num_before else 'No checkpoint was written before.'}"
+    )
+    assert steps(tmp_path) == before
+    assert checkpoints.due_by_time()
+
+
+@pytest.mark.parametrize(("num_keys", "words"), [(3, "a, b, c"), (4, "a, b, c and 1 more"), (5, "a, b, c and 2 more")])
+def test_missing_keys_are_named_and_counted(num_keys: int, words: str) -> None:
+    model = nn.ParameterDict({name: nn.Parameter(torch.zeros(2)) for name in "abcde"[:num_keys]})
+    with pytest.raises(UserError, match=f"^X does not fit the ParameterDict: it lacks {words}; it has z too many"):
+        load_state(model, {"z": torch.zeros(2)}, "X")
+    state = {name: torch.zeros(2 if name == "b" else 3) for name in "abc"} | {"z": torch.zeros(1)}
+    with pytest.raises(UserError, match=r"its shapes differ: a is \(3,\) instead of \(2,\), c is \(3,\) instead of"):
+        load_state(nn.ParameterDict({name: nn.Parameter(torch.zeros(2)) for name in "abc"}), state, "X")

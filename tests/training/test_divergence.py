@@ -262,6 +262,49 @@ def test_neither_saving_nor_validating_counts_as_training(monkeypatch: pytest.Mo
     assert trainer.progress()["images_per_second"] == 5.0
 
 
+@pytest.mark.parametrize(("number", "epoch"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
+def test_the_step_that_diverged_is_counted_from_one_with_its_own_rate_and_epoch(number: int, epoch: int) -> None:
+    one = Watch("stop", "fp32", lambda step: step / 8, steps_per_epoch=4)
+    with pytest.raises(
+        DivergedError, match=rf"at step {number} \(epoch {epoch}\) at lr={(number - 1) / 8:g}; "
+    ) as error:
+        one.sort_out([GOOD] * (number - 1) + [BAD], 0)
+    last = None if number == 1 else 1.0
+    facts = {"diverged_step": number, "diverged_lr": (number - 1) / 8, "last_finite_loss": last}
+    assert error.value.facts == facts
+    assert str(error.value).endswith("warmup_epochs=1, or on_nonfinite=skip.")
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "scale", "is_finite", "is_overflow"),
+    [
+        (1.0, 1.0, 1.0, True, False), (1.0, 1.0, 8.0, True, False),
+        (1.0, math.inf, 8.0, False, True), (1.0, math.nan, 2.0, False, True),
+        (1.0, math.inf, 1.0, False, False),  # that gradient was not scaled
+        (math.nan, 1.0, 8.0, False, False), (math.inf, math.inf, 8.0, False, False), (math.nan, 1.0, 1.0, False, False),
+    ],
+)  # fmt: skip
+def test_only_a_scaled_gradient_overflows(
+    loss: float, norm: float, scale: float, is_finite: bool, is_overflow: bool
+) -> None:
+    step = Step(loss, 0, norm, scale, 10)
+    assert (step.is_finite, step.is_overflow) == (is_finite, is_overflow)
+    assert watch("stop").allows([GOOD, step]) == (is_finite or is_overflow)
+    assert watch("skip").allows([GOOD, step])
+
+
+def test_a_run_whose_test_loss_is_no_number_knows_its_last_loss() -> None:
+    one = Watch("skip", "fp16", lambda step: 0.5, 4)
+    one.sort_out([GOOD], 0)
+    assert one.verdict(2.5, 7) is None
+    error = one.verdict(math.inf, 7)
+    assert error is not None
+    assert error.facts == {"last_finite_loss": 1.0}
+    assert str(error).startswith("The loss on the test images is inf after 7 steps: ")
+    assert "fp16 holds numbers up to 65504 only" in str(error)
+    assert "fp16" not in str(watch().verdict(math.nan, 7))
+
+
 def test_the_best_epoch_is_the_first_of_equals(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
     step = TrainingStep(model, optim.SGD(model.parameters(), lr=1e-30), Device(torch.device("cpu"), "fp32"))

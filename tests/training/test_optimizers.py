@@ -236,3 +236,42 @@ def test_groups_are_chosen_by_name_the_first_match_counts() -> None:
     assert (biases["lr"], head["epochs"]) == (0.5, 2)
     learnt = [id(weight) for name, weight in named.items() if name != "0.weight"]
     assert [id(weight) for weight in parameter_groups(model, [])] == learnt
+
+
+def test_a_groups_own_values_count_before_those_of_the_others() -> None:
+    filters, bias = nn.Parameter(torch.zeros(2, 2, 1, 1)), nn.Parameter(torch.zeros(2))
+    others = {"lr": 0.1, "weight_decay": 0.2}
+    optimizer = Muon([{"params": [filters, bias], "lr": 0.5}], lr=1.0, momentum=0.3, others=others)
+    keys = ("is_filter", "lr", "momentum", "weight_decay")
+    found = [tuple(group[key] for key in keys) for group in optimizer.param_groups]
+    assert found == [(True, 0.5, 0.3, 0.0), (False, 0.5, 0.3, 0.2)]
+
+
+def test_weights_without_a_gradient_stay_and_a_closure_is_called_with_gradients() -> None:
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(shape)) for shape in ((4, 3, 2, 2), (4, 3, 2, 2), (5,), (5,))]
+    before = [weight.detach().clone() for weight in weights]
+    optimizer = Muon(weights, lr=0.1, weight_decay=0.5, normalise=True)
+
+    def closure() -> float:
+        loss = weights[1].square().sum() + weights[3].square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    expected = float(before[1].square().sum() + before[3].square().sum())
+    assert optimizer.step(closure) == pytest.approx(expected)
+    assert [torch.equal(*pair) for pair in zip(weights, before, strict=True)] == [True, False, True, False]
+    assert optimizer.step() is None
+
+
+def test_the_ends_of_what_is_allowed_are() -> None:
+    weights = [nn.Parameter(torch.zeros(1))]
+    for values in ({"lr": 1e38}, {"lr": 1.0, "iterations": 1}, {"lr": 1.0, "iterations": 100, "momentum": 0}):
+        Muon(weights, **values)  # type: ignore[arg-type]
+    for values in ({"lr": 2e38}, {"lr": 1.0, "iterations": 101}, {"lr": 1.0, "weight_decay": -1e-9}):
+        with pytest.raises(UserError, match="is not possible: it takes"):
+            Muon(weights, **values)  # type: ignore[arg-type]
+    parameter_groups(tiny(), [{"names": ".*", "dampening": 1, "betas": [0, 0.5], "eps": 0, "momentum": 0, "epochs": 0}])
+    for key, value in (("dampening", 1.5), ("betas", [0.5, 1]), ("betas", [0.1, 0.2, 0.3]), ("momentum", 1)):
+        with pytest.raises(UserError, match=rf"optimizer\.groups\.{key}=.* is not possible"):
+            parameter_groups(tiny(), [{"names": ".*", key: value}])

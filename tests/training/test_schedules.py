@@ -76,6 +76,7 @@ def test_cosine_with_warm_up_is_torchs_linear_then_cosine() -> None:
         (Step, {"every_epochs": 0, "factor": 0.1}, "every_epochs=0 "),
         (Step, {"every_epochs": math.nan, "factor": 0.1}, "every_epochs=nan "),
         (Step, {"every_epochs": 1, "factor": -1}, "factor=-1 "),
+        (Step, {"every_epochs": 1, "factor": 0}, "factor=0 "),
         (Cosine, {"warmup_epochs": -1}, "warmup_epochs=-1 "),
         (Cosine, {"final_factor": 2}, "final_factor=2 "),
         (Step, {"every_epochs": 1, "factor": math.inf}, "factor=inf "),
@@ -145,3 +146,20 @@ def test_a_rate_that_grows_beyond_all_numbers_is_refused() -> None:
     ):
         Step(every_epochs=0.1, factor=10).over(total_steps=50, steps_per_epoch=10)
     assert Step(every_epochs=1, factor=10).over(total_steps=50, steps_per_epoch=10)(49) == 10**4
+    assert Step(every_epochs=0.1, factor=10).over(total_steps=39, steps_per_epoch=10)(38) == 10**38
+    with pytest.raises(UserError, match=r"schedule\.factor=10 is not possible 39 times"):
+        Step(every_epochs=0.1, factor=10).over(total_steps=40, steps_per_epoch=10)
+
+
+def test_a_period_has_at_least_one_step() -> None:
+    factor = Step(every_epochs=0.001, factor=0.5).over(total_steps=10, steps_per_epoch=10)
+    assert [factor(step) for step in range(10)] == [0.5**step for step in range(10)]
+
+
+@pytest.mark.parametrize("final_factor", [0, 1])
+@pytest.mark.parametrize("kind", [Cosine, Linear])
+def test_the_ends_of_what_is_allowed_are(kind: type[Cosine | Linear], final_factor: float) -> None:
+    factor = kind(warmup_epochs=0, final_factor=final_factor).over(total_steps=10, steps_per_epoch=10)
+    assert (factor(0), factor(10)) == pytest.approx((1, final_factor))
+    assert callable(kind(warmup_epochs=1_000_000).over(total_steps=0, steps_per_epoch=10))
+    assert Step(every_epochs=1_000_000, factor=1e-9).over(total_steps=10, steps_per_epoch=10)(9) == 1
