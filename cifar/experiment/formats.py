@@ -162,8 +162,19 @@ def read_run(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
             )
     if not re.fullmatch(r"[\w-]+", content["run"]["id"]):
         raise UserError(f"{origin} has a name for the dashboard that is none: {content['run']['id']!r}.")
-    window, totals = weighing_images(content["window"], content["epoch_totals"])
+    try:
+        window, totals = weighing_images(content["window"], content["epoch_totals"])
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise unreadable(origin, error) from None
     return content | {"config": with_defaults(content["config"]), "window": window, "epoch_totals": totals}
+
+
+def unreadable(origin: str, error: Exception) -> UserError:
+    """Return the error for a state whose parts are there, but are not what they should be."""
+    return UserError(
+        f"{origin} is intact, but holds a state that this program can't read ({type(error).__name__}: {error}). "
+        "To start a new run from its weights: init_from=PATH"
+    )
 
 
 def weighing_images(window: dict[str, Any], totals: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -21,7 +21,7 @@ from cifar.experiment.ancestry import content_hash
 from cifar.experiment.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.experiment.command_line import continued
 from cifar.experiment.config import AUTO, check, config_hash, point_hash, resolve
-from cifar.experiment.formats import FORMAT_VERSION
+from cifar.experiment.formats import FORMAT_VERSION, unreadable
 from cifar.experiment.keeper import Keeper
 from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
@@ -230,10 +230,7 @@ def go_on_from(checkpoint: dict[str, Any], trainer: Trainer, origin: str) -> Non
     except UserError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{origin} is intact, but holds a state that this program can't read ({type(error).__name__}: {error}). "
-            "To start a new run from its weights: init_from=PATH"
-        ) from error
+        raise unreadable(origin, error) from error
 
 
 def warn_of_other_software(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def test_a_closed_stream_is_nowhere_and_never_a_file_that_is_opened_later(tmp_path: Path, redirection: str) -> None:
     """The text that libraries write to a closed stream's number must not land in a file of the run."""
     code = (
-        "import os, sys; from cifar import streams; streams.secure(); file = open('kept', 'w')\n"
+        "import os, sys; from cifar.base import streams; streams.secure(); file = open('kept', 'w')\n"
         "for stream in (sys.stdout, sys.stderr): print('lost', file=stream, flush=True)\n"
         "os.write(1, b''); os.write(2, b'lost'); os.read(0, 0); file.write(str(file.fileno() > 2))"
     )

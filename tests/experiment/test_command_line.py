@@ -36,7 +36,7 @@ def test_the_command_of_the_report_makes_the_run_again(tmp_path: Path, command: 
     assert swept.returncode == 0, swept.stderr
     for folder in (tmp_path / "run", tmp_path / "sweep" / "0"):
         summary, printed = read_summary(folder), shlex.split(reported(folder))
-        assert printed[:4] == ["python", "run.py", *OWN]
+        assert printed[:4] == ["cifar", "run", *OWN]
         again = command(*printed[2:], f"hydra.run.dir=again-{folder.name}")
         assert again.returncode == 0, again.stderr
         other = read_summary(tmp_path / f"again-{folder.name}")
@@ -77,4 +77,4 @@ def test_a_path_is_quoted_for_hydra_and_for_a_shell(path: str) -> None:
     command = Run(
         Path("x"), "completed", overrides=[f"init_from={path_value(path)}"], summary={"flags": ["-cn", path]}
     ).command
-    assert shlex.split(command) == ["python", "run.py", "-cn", path, f"init_from={path_value(path)}"]
+    assert shlex.split(command) == ["cifar", "run", "-cn", path, f"init_from={path_value(path)}"]

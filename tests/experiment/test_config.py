@@ -19,7 +19,7 @@ def test_the_first_line_of_a_file_says_what_it_is(path: Path) -> None:
     first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
     assert first.startswith("# ")
     if path.parent.name == "experiment":
-        assert re.match(rf"# python run\.py (-m )?experiment={path.stem}\b", first)
+        assert re.match(rf"# cifar run (-m )?experiment={path.stem}\b", first)
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

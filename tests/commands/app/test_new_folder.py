@@ -9,11 +9,13 @@ from tests.conftest import QUIET, Command, Start, read_summary
 
 # cifar.commands.tune at a moment that is always the same.
 TUNE_THEN = """
-import datetime, runpy
+import datetime
+import sys
 class Now(datetime.datetime):
     now = classmethod(lambda cls: cls(2026, 1, 2, 3, 4, 5))
 datetime.datetime = Now
-runpy.run_module("cifar.commands.tune", run_name="__main__")
+from cifar.commands.main import main
+main(["tune", *sys.argv[1:]])
 """
 YEAR = "${now:%Y}"  # as the seconds of the default do, but equal for all runs of a test
 
