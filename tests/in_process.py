@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cifar.commands.app import cli, jobs
+from cifar.commands.messages.config_files import placed_keys
 from cifar.experiment.building import build_optimizer, create
 from cifar.experiment.config import check, config_hash, point_hash, resolve
 from cifar.tracking.tracking import RunInfo
@@ -32,6 +33,7 @@ class Outcome:
     errors: str
 
 
+@placed_keys()
 def light_work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
     """Check a job's configuration and build what takes no time."""
     for node in (cfg, HydraConfig.instance().cfg):

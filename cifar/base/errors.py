@@ -17,6 +17,17 @@ class StoppedError(UserError):
     status = "interrupted"
 
 
+class UnknownKeyError(UserError):
+    """There is no such `key` (with dots) in the configuration."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message, key)  # both, so that a worker process can send the exception to another
+        self.message, self.key = message, key
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class DivergedError(UserError):
     """The training loss or the gradient is no longer finite; `facts` goes into summary.json beside the message."""
 

@@ -24,6 +24,7 @@ from cifar.data.loader import Loader
 from cifar.data.sources import Source
 from cifar.data.splits import stratified_split
 from cifar.experiment.ancestry import SPLIT, Ancestry, may_have_seen
+from cifar.experiment.arguments import refuse_unfit
 from cifar.experiment.config import resolve
 from cifar.experiment.weights import load_weights
 from cifar.tracking.tracking import NoTracker, RunInfo
@@ -117,7 +118,7 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     if not isinstance(groups := values.pop("groups", []), list):
         raise UserError(f"optimizer.groups={groups!r} is not possible: it takes a list of groups.")
     refuse_impossible("optimizer", values, LIMITS)
-    optimizer = create(OmegaConf.create(values), parameter_groups(model, groups))
+    optimizer = create(OmegaConf.create({"optimizer": values}).optimizer, parameter_groups(model, groups))
     assert isinstance(optimizer, Optimizer)
     refuse_unknown(groups, optimizer)
     return optimizer
@@ -135,6 +136,7 @@ def warn_of_seen_images(cfg: DictConfig, ancestry: Ancestry | None) -> None:
 
 def create(node: DictConfig, *args: Any) -> Any:
     """Call the node's `_target_` with `args` and the node's values; raise `UserError` if it does not take them."""
+    refuse_unfit(node._get_full_key(""), node.get("_target_"), map(str, node), len(args))
     try:
         return instantiate(node, *args, _convert_="all")
     except InstantiationException as error:

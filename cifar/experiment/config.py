@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from cifar.base.errors import UserError
+from cifar.base.errors import UnknownKeyError, UserError
 from cifar.base.nested import flatten
 from cifar.base.paths import why_no_file
 from cifar.experiment.ancestry import content_hash
@@ -190,7 +190,8 @@ def unknown_key(key: str, known: list[str]) -> UserError:
         return UserError(f"{key} can't be left out.")
     guesses = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {guesses[0]!r}?" if guesses else ""
-    return UserError(f"There is no key {key!r}.{hint} {parent or 'The configuration'} has: {', '.join(sorted(known))}.")
+    has = f"{parent or 'The configuration'} has: {', '.join(sorted(known))}."
+    return UnknownKeyError(f"There is no key {key!r}.{hint} {has}", key)
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

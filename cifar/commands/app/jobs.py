@@ -23,6 +23,7 @@ from cifar.base.errors import DivergedError, Passing, StoppedError, UserError, c
 from cifar.base.orphans import ended_with_parent
 from cifar.base.paths import absolute, shown
 from cifar.base.run_folder import holds_run, is_locked, locked, read_summary, refuse_used_folder, score, write_json
+from cifar.commands.messages.config_files import placed_keys
 from cifar.experiment.command_line import config_flags, named_choices, resume_command, words_of
 from cifar.experiment.config import check, config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore, restore_or_begin_anew, result_of, set_newer_aside
@@ -93,6 +94,7 @@ def locked_in_time(folder: Path) -> Iterator[None]:
         yield
 
 
+@placed_keys()
 def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
     """Begin or resume the run of a job, or return the result that it already has."""
     hydra = HydraConfig.get()

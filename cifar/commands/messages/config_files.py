@@ -7,15 +7,17 @@ import codecs
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
 import yaml
 from hydra._internal.config_repository import IConfigRepository
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
 
+from cifar.base.errors import UnknownKeyError, UserError
 from cifar.experiment.config import Config
 
 BOMS = {codecs.BOM_UTF8: "UTF-8 with a byte-order mark", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
@@ -125,6 +127,34 @@ def line_of(node: yaml.Node | None, parts: list[str]) -> int | None:
     return None
 
 
+@contextmanager
+def placed_keys() -> Iterator[None]:
+    """Say of a key that nothing takes in which file of the configuration it stands, if it stands in one."""
+    try:
+        yield
+    except UnknownKeyError as error:
+        if (place := place_of(error.key)) is None:
+            raise
+        raise UserError(f"{place}: {error}") from None
+
+
+def place_of(key: str) -> str | None:
+    """Return the file, among those that Hydra chose for the job that runs, and the line on which it sets the key."""
+    runtime = HydraConfig.get().runtime
+    chosen = [f"{group}/{choice}" for group, choice in runtime.choices.items() if choice and "/" not in group]
+    for name in (*reversed(chosen), str(HydraConfig.get().job.config_name)):
+        for source in runtime.config_sources:
+            path = Path(source.path, f"{name}.yaml")
+            if source.schema != "file" or not path.is_file():
+                continue
+            text = path.read_text(encoding="utf-8")
+            is_global = "/" not in name or re.search(rf"(?m)^{PACKAGE_LINE}", text)
+            parts = key.split(".")
+            if (line := line_of(yaml.compose(text, yaml.SafeLoader), parts if is_global else parts[1:])) is not None:
+                return f"{shown(path)}, line {line}"
+    return None
+
+
 def yaml_message(error: yaml.YAMLError, path: Path | None) -> str:
     """Return what a YAML file can't have, with the place and the cure."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -154,8 +184,3 @@ def circle(error: BaseException) -> list[str]:
     earlier = [index for index, name in enumerate(names[:-1]) if name == last]
     start = next((index for index in reversed(earlier) if names[index + 1] != last), None)
     return [last] if start is None else [*dict.fromkeys(names[start:])]
-
-
-def is_config(value: Any) -> bool:
-    """Return whether the value is a node of OmegaConf's."""
-    return bool(OmegaConf.is_config(value))

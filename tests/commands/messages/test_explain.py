@@ -55,6 +55,10 @@ def mine(content: bytes, name: str = "mine") -> list[str]:
          "Did you mean 'epochs'?"),
         (b"# @package _global_\ndata:\n  val_sise: 2\n", "c/experiment/mine.yaml, line 3: There is no key "
          "'data.val_sise'. Did you mean 'val_size'?"),
+        (b"# @package _global_\noptimizer:\n  momentun: 0.9\n", "c/experiment/mine.yaml, line 3: There is no key "
+         "'optimizer.momentun'. optimizer has: "),
+        (b"# @package _global_\nschedule:\n  _target_: cifar.training.schedules.Cosine\n  warm_epochs: 1\n",
+         "mine.yaml, line 4: There is no key 'schedule.warm_epochs'. Did you mean 'warmup_epochs'? schedule has: "),
         (b"# @package _global_\nlr: high\n", "c/experiment/mine.yaml, line 2: lr: Value 'high'"),
         (b"# @package _global_\n- lr\n", "c/experiment/mine.yaml"),
         (b"just a text\n", "c/experiment/mine.yaml"),
@@ -90,6 +94,9 @@ def test_two_files_in_each_others_defaults_are_named() -> None:
         (["~schedule"], "schedule can't be left out."),
         (["~data.val_size"], "data.val_size can't be left out."),
         (["~resume"], "Could not delete from config. 'resume' does not exist."),
+        (["schedule=step", "~schedule.every_epochs"], "schedule.every_epochs can't be left out."),
+        (["+augment.pading=3"], "no key 'augment.pading'. Did you mean 'padding'? augment has: flip, padding."),
+        (["+data.source.num_tests=3"], "Did you mean 'num_test'?"),
         (["model=[]"], "model can't be left out."),
         (["model=null"], "model=null is not possible: there is resnet18, resnet50, speednet, vgg16."),
         (["-m", "model=null,vgg16"], "model=null is not possible: there is resnet18, resnet50, speednet, vgg16."),
