@@ -191,6 +191,8 @@ def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not checkpoints.due_by_time()
     now = 130.0
     assert checkpoints.due_by_time()
+    now = 131.0
+    assert checkpoints.due_by_time()
     checkpoints.save({})
     assert not checkpoints.due_by_time()
     never = Checkpoints(tmp_path, every_epochs=None, every_minutes=None, keep=1)
@@ -305,3 +307,16 @@ def test_missing_keys_are_named_and_counted(num_keys: int, words: str) -> None:
     state = {name: torch.zeros(2 if name == "b" else 3) for name in "abc"} | {"z": torch.zeros(1)}
     with pytest.raises(UserError, match=r"its shapes differ: a is \(3,\) instead of \(2,\), c is \(3,\) instead of"):
         load_state(nn.ParameterDict({name: nn.Parameter(torch.zeros(2)) for name in "abc"}), state, "X")
+
+
+def test_what_a_checkpoint_takes_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    checkpoints = make_checkpoints(tmp_path, keep=3)
+    for size in (300_000, 1, 1):
+        checkpoints.save({"weights": torch.zeros(size)})
+    assert caplog.messages == ["A checkpoint takes 1 MB; the last 3 are kept"]
+    caplog.clear()
+    (tmp_path / "small").mkdir()
+    make_checkpoints(tmp_path / "small").save({"weights": torch.zeros(75_000)})
+    size = (tmp_path / "small" / "checkpoint.pt").stat().st_size
+    assert caplog.messages == [f"A checkpoint takes {round(size / 1000)} kB; the last 2 are kept"]
