@@ -83,6 +83,33 @@ def test_the_first_weights_may_move_but_not_change(tmp_path: Path, compose: Comp
     refuse_other_numbers(here, checkpoint)
 
 
+@pytest.mark.parametrize("word", ["accumulate=2", "batch_size=20", "label_smoothing=0.1", "lr=0.5", "seed=1"])
+def test_what_may_change_does_not_let_other_values_pass(tmp_path: Path, compose: Compose, word: str) -> None:
+    """More epochs at a constant rate and a file that moved are fine; each of the others is refused beside them."""
+    for name in ("here.pt", "there.pt"):
+        (tmp_path / name).write_text("same")
+    fixed = [*QUIET, "schedule=constant", "resume=auto"]
+    content = content_hash(str(tmp_path / "here.pt"))
+    checkpoint = saved_after(compose(*fixed, "epochs=3", f"init_from={tmp_path}/here.pt"), 6, init_hash=content)
+    for words in ([], ["epochs=5"], ["epochs=5", f"init_from={tmp_path}/there.pt"]):
+        changed = [*fixed, "epochs=3", f"init_from={tmp_path}/here.pt", *words]
+        refuse_other_numbers(compose(*changed), checkpoint)
+        with pytest.raises(
+            UserError, match=f"{word} is not possible .*: it would have given other numbers so far"
+        ) as error:
+            refuse_other_numbers(compose(*changed, word), checkpoint)
+        assert not isinstance(error.value, LengthError)
+
+
+@pytest.mark.parametrize("digit", ["0", "f"])
+def test_another_file_of_first_weights_is_refused(tmp_path: Path, compose: Compose, digit: str) -> None:
+    (tmp_path / "other.pt").write_text("other")
+    checkpoint = saved_after(compose(*QUIET, "init_from=gone.pt"), 6, init_hash=digit * 64)
+    cfg = compose(*QUIET, f"init_from={tmp_path}/other.pt", f"resume={tmp_path}")
+    with pytest.raises(UserError, match=r"init_from=.* is not possible .* It has init_from=gone\.pt"):
+        refuse_other_numbers(cfg, checkpoint)
+
+
 @pytest.mark.parametrize("status", ["completed", "diverged", "failed", "interrupted", "running"])
 @pytest.mark.parametrize("is_tested", [True, False])
 @pytest.mark.parametrize("number_hash", ["abc", "xyz"])

@@ -32,13 +32,14 @@ def watch(on_nonfinite: str = "skip", steps_per_epoch: int = 100) -> Watch:
 
 def test_steps_in_a_row_are_counted_over_windows_and_a_good_one_ends_the_row() -> None:
     skipping = watch()
-    skipping.sort_out([BAD] * 9 + [GOOD] + [BAD] * 5, 0)
+    assert skipping.sort_out([BAD] * 9 + [GOOD] + [BAD] * 5, 0).num_skipped == 14
     state = skipping.state_dict()
     assert state == {"num_skipped": 14, "num_in_a_row": 5, "last_loss": 1.0}
     resumed = watch()
     resumed.load_state_dict(state)
     for one in (skipping, resumed):
-        one.sort_out([BAD] * 4, 15)
+        assert one.sort_out([BAD] * 4, 15).num_skipped == 4  # of these, not of the run
+        assert not one.has_diverged
         with pytest.raises(DivergedError) as error:
             one.sort_out([BAD, GOOD], 19)
         assert str(error.value) == (

@@ -135,6 +135,7 @@ def test_what_is_saved_has_numbers_and_a_recorded_step_goes_on_from_it() -> None
     first = train(begun)
     saved = begun.optimizer_state_dict()
     assert [group["lr"] for group in saved["param_groups"]] == [pytest.approx(LRS[-1])]
+    assert {type(group["lr"]) for group in saved["param_groups"]} == {float}
     rng = torch.get_rng_state()
     resumed = make_step(RecordedStep, "adam", RECORDING)
     torch.set_rng_state(rng)
@@ -192,6 +193,21 @@ def test_no_step_reads_a_value(kind: type[TrainingStep], device: Device, optimiz
     with Reads() as reads:
         train(make_step(TrainingStep, optimizer, on_nonfinite="skip"))
     assert reads.count >= len(LRS)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("smoothing", [{}, {"label_smoothing": 0.3}])
+def test_a_step_measures_what_torch_does_before_the_weights_change(accumulate: int, smoothing: dict[str, Any]) -> None:
+    step = make_step(TrainingStep, accumulate=accumulate, **smoothing)
+    step.model.eval()  # parts then give what the whole batch does
+    inputs, labels = batch(8)
+    logits = step.model(inputs)
+    labels = torch.where(torch.arange(8) < 3, logits.argmax(1), (logits.argmax(1) + labels % 9 + 1) % 10)
+    loss = torch.nn.functional.cross_entropy(logits, labels, **smoothing)
+    gradient = torch.autograd.grad(loss, [*step.model.parameters()])
+    norm = torch.cat([part.flatten() for part in gradient]).norm()
+    found = step(inputs, labels)
+    torch.testing.assert_close(found, torch.stack([loss.detach(), torch.tensor(3.0), norm, torch.tensor(1.0)]))
 
 
 def test_an_ordinary_step_is_not_kept() -> None:
