@@ -149,6 +149,7 @@ RULES: dict[str, Rule] = {
     "data.val_size": whole(0, what="a number of training images, "),
     "data.split_seed": SEED,
     "data.test_limit": whole(1, what="a number of test images, ", or_null=", or null for all"),
+    "data.source": ("keys with values, _target_ among them", lambda value: isinstance(value, DictConfig)),
     "data.num_classes": whole(1, 1_000_000),
     "data.mean": ("three numbers", lambda value: len(value) == 3 and all(map(math.isfinite, value))),
     "data.std": ("three positive numbers", lambda value: len(value) == 3 and all(map(is_positive, value))),

@@ -82,7 +82,7 @@ def test_data_root_is_cifar10_root_or_data(compose: Compose, monkeypatch: pytest
         "checkpoint.every_epochs=0", "checkpoint.every_minutes=0", "checkpoint.keep=0",
         "data.limit=0", "data.val_size=-1", "data.split_seed=-1", "data.test_limit=0",
         "data.num_classes=0", "data.mean=[0.5]", "data.std=[0.5,0.5,0]", "device.name=tpu", "device.precision=fp8",
-        "device.threads=0",
+        "device.threads=0", "data.source=${now:%Y}",
     ],
 )  # fmt: skip
 def test_impossible_values_are_named_with_what_is_allowed(compose: Compose, override: str) -> None:

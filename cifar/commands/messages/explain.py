@@ -9,6 +9,7 @@ import sys
 from traceback import walk_tb
 
 import yaml
+from hydra.core.default_element import GroupDefault
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import (
@@ -23,6 +24,7 @@ from cifar.commands.messages.config_files import (
     chain,
     circle,
     file_at,
+    find_local,
     flaw,
     group_options,
     shown,
@@ -36,6 +38,7 @@ from cifar.experiment.words import explain_word
 COMPOSES = ("hydra", "omegaconf", "yaml", "antlr4")  # what reads the command line and the configuration's files
 COMPILES = ("torch._dynamo", "torch._inductor", "triton")
 NO_MEMORY = re.compile(r"out of memory|can't allocate|not enough memory|Cannot allocate memory", re.IGNORECASE)
+ALONE = "_dummy_"  # the key that Hydra gives to a group's choice while it is resolved by itself
 TOO_LARGE = re.compile("Overflow when unpacking")  # what torch says
 LOST_WORKERS = ("TerminatedWorkerError", "BrokenProcessPool")
 
@@ -100,6 +103,8 @@ def of_value(error: BaseException) -> str | None:
     if not causes:
         return None
     message, path = explain_value(causes[0]), file_at(error)
+    if str(causes[0].full_key) == ALONE and (choice := find_local(error, "self", GroupDefault)) is not None:
+        return f"{choice.group}={choice.value} is not possible: {first_line(causes[0].msg)}."
     return message if path is None else f"{with_line(path, str(causes[0].full_key))}: {message}"
 
 

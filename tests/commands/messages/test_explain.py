@@ -100,6 +100,7 @@ def test_two_files_in_each_others_defaults_are_named() -> None:
         (["model=[]"], "model can't be left out."),
         (["model=null"], "model=null is not possible: there is resnet18, resnet50, speednet, vgg16."),
         (["-m", "model=null,vgg16"], "model=null is not possible: there is resnet18, resnet50, speednet, vgg16."),
+        (["augment=${seed}"], "augment=${seed} is not possible: Interpolation key 'seed' not found."),
         (["model=3"], "model=3 is not possible: there is resnet18, resnet50, speednet, vgg16."),
         (["-m", "lr=range(0,1,0)"], "lr=range(0,1,0) is not possible: range() arg 3 must not be zero."),
         (["-m", "lr=range(3,1)"], "The sweep has no jobs: the values of lr are none."),
