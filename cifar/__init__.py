@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cifar.experiment.python import compose as compose
     from cifar.experiment.python import train as train
-    from cifar.reports.reading import read_sweep as read_sweep
+    from cifar.reports.runs.reading import read_sweep as read_sweep
 
 WHERE = {
     "compose": "cifar.experiment.python",
     "train": "cifar.experiment.python",
-    "read_sweep": "cifar.reports.reading",
+    "read_sweep": "cifar.reports.runs.reading",
 }
 __all__ = ["compose", "read_sweep", "train"]
 

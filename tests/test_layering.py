@@ -64,6 +64,19 @@ def test_within_a_wing_imports_go_down_too() -> None:
     [*TopologicalSorter({module: own_imports(module) for module in WITHIN}).static_order()]  # raises for a circle
 
 
+def test_within_the_reports_folders_go_down_too() -> None:
+    rooms = ["runs", "findings", "figures", "files"]
+
+    def place(module: str) -> int:
+        room = module.split(".")[1]
+        return rooms.index(room) if room in rooms else len(rooms)
+
+    for module in MODULES:
+        if module.startswith("reports."):
+            for other in own_imports(module):
+                assert not other.startswith("reports.") or place(other) <= place(module), f"{module} imports {other}"
+
+
 @pytest.mark.parametrize("module", WITHIN)
 def test_the_configuration_stops_at_the_experiment(module: str) -> None:
     roots = {name.partition(".")[0] for name in imports(module)}

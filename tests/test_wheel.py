@@ -61,7 +61,7 @@ def _cifar(site: Path, tmp_path: Path) -> Cifar:
 def test_the_wheel_holds_the_configuration_and_the_page(site: Path) -> None:
     shipped = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
     assert {path.relative_to(site / "cifar" / "conf") for path in (site / "cifar" / "conf").rglob("*.yaml")} == shipped
-    assert (site / "cifar" / "reports" / "page.html").exists()
+    assert (site / "cifar" / "reports" / "files" / "page.html").exists()
     assert (site / "bin" / "cifar").exists()
     assert not (site / "tests").exists()
 

@@ -18,8 +18,8 @@ from cifar.experiment.building import build_loaders, build_parts
 from cifar.experiment.compose import compose_words
 from cifar.experiment.config import check
 from cifar.experiment.run import fit_to_images, new_trainer
-from cifar.reports.statistics import interval
-from cifar.reports.wording import percent, percent_with_interval
+from cifar.reports.findings.wording import percent, percent_with_interval
+from cifar.reports.runs.statistics import interval
 from cifar.tracking.tracking import RunInfo
 from cifar.training.step import keep
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from cifar.base.errors import UserError
 from cifar.base.run_folder import write_atomically
-from cifar.reports.csv_files import points_csv, runs_csv
-from cifar.reports.markdown import markdown
-from cifar.reports.reading import read_results
-from cifar.reports.results import Results
-from cifar.reports.table import columns, note
-from cifar.reports.verdict import verdict
-from cifar.reports.wording import printable
+from cifar.reports.files.csv_files import points_csv, runs_csv
+from cifar.reports.files.markdown import markdown
+from cifar.reports.findings.table import columns, note
+from cifar.reports.findings.verdict import verdict
+from cifar.reports.findings.wording import printable
+from cifar.reports.runs.reading import read_results
+from cifar.reports.runs.results import Results
 
 if TYPE_CHECKING:
     from cifar.reports.figures.drawing import Figure
@@ -35,7 +35,7 @@ def report(folders: Sequence[Path], output: Path) -> Results:
     Raises `UserError` if there is no run in the folders.
     """
     from cifar.reports.figures.sweep import draw_figures
-    from cifar.reports.page import write_page
+    from cifar.reports.files.page import write_page
 
     results = read_results(folders)
     sentences = verdict(results)

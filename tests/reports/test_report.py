@@ -11,8 +11,8 @@ import pytest
 
 from cifar.base.signals import CLOSED_PIPE
 from cifar.reports import report as report_module
-from cifar.reports.reading import read_results
 from cifar.reports.report import find_folders, report
+from cifar.reports.runs.reading import read_results
 from tests.conftest import QUIET, ROOT, SLOW, Command, Start, read_summary
 from tests.sweep_folders import interval_text, write_metrics, write_run, write_sweep
 

@@ -13,10 +13,10 @@ from cifar.reports.figures.drawing import (
     others_entry,
 )
 from cifar.reports.figures.ticks import set_accuracy_axis, set_number_axis
-from cifar.reports.importance import point_names, shown_keys
-from cifar.reports.results import Point, Results, Value
-from cifar.reports.statistics import Interval
-from cifar.reports.wording import shorten
+from cifar.reports.findings.importance import point_names, shown_keys
+from cifar.reports.findings.wording import shorten
+from cifar.reports.runs.results import Point, Results, Value
+from cifar.reports.runs.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

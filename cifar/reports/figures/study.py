@@ -16,7 +16,7 @@ from cifar.reports.figures.drawing import (
     width_of,
 )
 from cifar.reports.figures.ticks import set_accuracy_axis
-from cifar.reports.wording import short_names
+from cifar.reports.findings.wording import short_names
 from cifar.sweeps.study import latest_trials, open_study
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from cifar.reports.figures.drawing import (
     width_of,
 )
 from cifar.reports.figures.ticks import set_accuracy_axis, set_ticks
-from cifar.reports.importance import figure_keys, point_names, shown_keys
-from cifar.reports.results import Curve, Results, Run, Value, show
-from cifar.reports.wording import short_names, shorten
+from cifar.reports.findings.importance import figure_keys, point_names, shown_keys
+from cifar.reports.findings.wording import short_names, shorten
+from cifar.reports.runs.results import Curve, Results, Run, Value, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

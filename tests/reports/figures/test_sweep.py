@@ -20,9 +20,9 @@ from cifar.reports.figures.accuracy import draw_accuracy
 from cifar.reports.figures.drawing import COLOURS, GREY, plain_style, safe, save
 from cifar.reports.figures.study import draw_importances
 from cifar.reports.figures.sweep import draw_curves, draw_figures, draw_heatmap, heatmap_keys, mean_curve
-from cifar.reports.reading import read_results
-from cifar.reports.results import Results
-from cifar.reports.wording import short_names, shorten
+from cifar.reports.findings.wording import short_names, shorten
+from cifar.reports.runs.reading import read_results
+from cifar.reports.runs.results import Results
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 
 RATES = {0.1: [0.20, 0.32, 0.29], 0.01: [0.50, 0.60, 0.55], 0.001: [0.48, 0.59, 0.55]}

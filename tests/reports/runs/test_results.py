@@ -12,12 +12,12 @@ import pytest
 
 from cifar.base.errors import UserError
 from cifar.base.run_folder import locked
-from cifar.reports.csv_files import points_csv, runs_csv
-from cifar.reports.reading import read_results
-from cifar.reports.records import MAX_CURVE_POINTS, read_curves, thin
-from cifar.reports.results import Results, show
-from cifar.reports.table import columns
-from cifar.reports.verdict import verdict
+from cifar.reports.files.csv_files import points_csv, runs_csv
+from cifar.reports.findings.table import columns
+from cifar.reports.findings.verdict import verdict
+from cifar.reports.runs.reading import read_results
+from cifar.reports.runs.records import MAX_CURVE_POINTS, read_curves, thin
+from cifar.reports.runs.results import Results, show
 from cifar.sweeps.plan import make_plan, write_plan
 from tests.sweep_folders import write_metrics, write_run, write_sweep
 

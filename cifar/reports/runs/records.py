@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from cifar.reports.results import CURVES, STATUSES, Curve
+from cifar.reports.runs.results import CURVES, STATUSES, Curve
 
 MAX_CURVE_POINTS = 200
 MAX_DEPTH, MAX_NODES = 50, 200_000  # of a file's nested values; what is beyond would stop the report

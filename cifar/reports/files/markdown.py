@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar.reports.importance import keys_left_out, left_out
-from cifar.reports.results import Results, Run, show
-from cifar.reports.table import note
-from cifar.reports.wording import Column, printable
+from cifar.reports.findings.importance import keys_left_out, left_out
+from cifar.reports.findings.table import note
+from cifar.reports.findings.wording import Column, printable
+from cifar.reports.runs.results import Results, Run, show
 
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # What gets a backslash: _ only outside words, and a colon or dot where GitHub would make a link of the text.

@@ -18,8 +18,17 @@ from cifar.base.paths import absolute
 from cifar.base.run_folder import is_locked
 from cifar.experiment.config import decides_numbers
 from cifar.experiment.formats import with_defaults
-from cifar.reports.records import UNREADABLE, is_count, is_texts, is_whole, read_curves, read_summary, read_yaml, tidy
-from cifar.reports.results import Point, Results, Run, Value, show
+from cifar.reports.runs.records import (
+    UNREADABLE,
+    is_count,
+    is_texts,
+    is_whole,
+    read_curves,
+    read_summary,
+    read_yaml,
+    tidy,
+)
+from cifar.reports.runs.results import Point, Results, Run, Value, show
 from cifar.sweeps.plan import PLAN, find_runs, read_plan
 
 KEY = re.compile(r"[\w.$/-]+")

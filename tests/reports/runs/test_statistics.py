@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
-from cifar.reports.statistics import Interval, compare, interval, seeds_needed
+from cifar.reports.runs.statistics import Interval, compare, interval, seeds_needed
 
 NUM_CASES = 50
 

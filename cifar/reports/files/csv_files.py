@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cifar.reports.results import STATUSES, Results
+from cifar.reports.runs.results import STATUSES, Results
 
 FORMULA = ("=", "+", "-", "@")
 

@@ -46,7 +46,7 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     assert "@import" not in own
     assert "url(" not in own
     assert "default-src 'none'" in html.unescape(page)
-    assert (ROOT / "cifar" / "reports" / "uplot.LICENSE").read_text() in page
+    assert (ROOT / "cifar" / "reports" / "files" / "uplot.LICENSE").read_text() in page
 
 
 def test_what_comes_from_runs_is_escaped(tmp_path: Path) -> None:

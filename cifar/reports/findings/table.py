@@ -1,8 +1,8 @@
 """The table of the report on a sweep: a row per point, the best first."""
 
-from cifar.reports.importance import shown_keys
-from cifar.reports.results import Point, Results, show
-from cifar.reports.wording import NOTHING, Column, number, percent_with_interval
+from cifar.reports.findings.importance import shown_keys
+from cifar.reports.findings.wording import NOTHING, Column, number, percent_with_interval
+from cifar.reports.runs.results import Point, Results, show
 from cifar.sweeps.plan import time_text
 
 

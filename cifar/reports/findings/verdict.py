@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from cifar.reports.importance import shown_keys
-from cifar.reports.results import Point, Results
-from cifar.reports.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
-from cifar.reports.wording import percent_with_interval
+from cifar.reports.findings.importance import shown_keys
+from cifar.reports.findings.wording import percent_with_interval
+from cifar.reports.runs.results import Point, Results
+from cifar.reports.runs.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
 
 MAX_NAMED = 3
 MORE_SEEDS = "Sweep with seed='range(0,3)' or more."

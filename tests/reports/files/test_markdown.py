@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cifar.reports.csv_files import defused
-from cifar.reports.markdown import escape, markdown
-from cifar.reports.reading import read_results
-from cifar.reports.table import columns
-from cifar.reports.verdict import verdict
+from cifar.reports.files.csv_files import defused
+from cifar.reports.files.markdown import escape, markdown
+from cifar.reports.findings.table import columns
+from cifar.reports.findings.verdict import verdict
+from cifar.reports.runs.reading import read_results
 from tests.sweep_folders import write_run
 
 HOSTILE = [

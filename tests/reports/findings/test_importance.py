@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar.reports.importance import figure_keys, left_out, quarters, variance_share
-from cifar.reports.reading import read_results
+from cifar.reports.findings.importance import figure_keys, left_out, quarters, variance_share
 from cifar.reports.report import report
+from cifar.reports.runs.reading import read_results
 from tests.sweep_folders import write_metrics, write_run
 
 

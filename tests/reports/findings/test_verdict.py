@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from cifar.reports.reading import read_results
-from cifar.reports.table import note
-from cifar.reports.verdict import verdict
+from cifar.reports.findings.table import note
+from cifar.reports.findings.verdict import verdict
+from cifar.reports.runs.reading import read_results
 from tests.sweep_folders import interval_text, write_run, write_sweep
 
 RATES = {0.1: [0.20, 0.32, 0.29], 0.01: [0.50, 0.60, 0.55], 0.001: [0.48, 0.59, 0.55]}

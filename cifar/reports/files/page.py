@@ -21,9 +21,9 @@ from markupsafe import Markup, escape
 from cifar.base.run_folder import finite, write_atomically
 from cifar.reports.figures.drawing import COLOURS, GREY, INK, LINE, PAPER, Figure
 from cifar.reports.figures.sweep import CURVE_NAMES, is_recorded, mean_curve
-from cifar.reports.importance import keys_left_out, left_out, point_names, shown_keys
-from cifar.reports.results import Point, Results, Run, show
-from cifar.reports.wording import Column, percent
+from cifar.reports.findings.importance import keys_left_out, left_out, point_names, shown_keys
+from cifar.reports.findings.wording import Column, percent
+from cifar.reports.runs.results import Point, Results, Run, show
 
 MAX_CURVES = 50  # points whose curves the page holds
 MAX_UNFINISHED = 100  # runs that were not completed and are listed by themselves

@@ -1,4 +1,4 @@
-"""What finished, cut and coming runs have to say, pooled over seeds; cifar/reports/reading.py reads it.
+"""What finished, cut and coming runs have to say, pooled over seeds; cifar/reports/runs/reading.py reads it.
 
 A point of a sweep is a configuration without its seed; its runs are that configuration's seeds.
 """
@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from cifar.experiment.command_line import run_command
-from cifar.reports.statistics import Interval, interval
+from cifar.reports.runs.statistics import Interval, interval
 from cifar.sweeps.plan import OVER
 
 COUNTED = ("completed", "diverged")  # the statuses whose accuracies enter the means

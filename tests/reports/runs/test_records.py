@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from cifar.reports.csv_files import points_csv, runs_csv
-from cifar.reports.markdown import markdown
-from cifar.reports.page import write_page
-from cifar.reports.reading import read_results
-from cifar.reports.records import KINDS, MAX_DEPTH, is_fraction, is_number, is_whole, read_summary, tidy
+from cifar.reports.files.csv_files import points_csv, runs_csv
+from cifar.reports.files.markdown import markdown
+from cifar.reports.files.page import write_page
+from cifar.reports.findings.table import columns
+from cifar.reports.findings.verdict import verdict
 from cifar.reports.report import console
-from cifar.reports.table import columns
-from cifar.reports.verdict import verdict
+from cifar.reports.runs.reading import read_results
+from cifar.reports.runs.records import KINDS, MAX_DEPTH, is_fraction, is_number, is_whole, read_summary, tidy
 from tests.conftest import ROOT
 from tests.sweep_folders import write_metrics, write_sweep
 
@@ -211,8 +211,6 @@ def test_a_summary_that_runs_write_is_read_without_a_word(tmp_path: Path) -> Non
 
 
 def test_every_key_that_the_report_asks_for_has_a_kind() -> None:
-    source = "".join(
-        (ROOT / "cifar" / "reports" / f"{name}.py").read_text() for name in ("results", "reading", "page", "table")
-    )
+    source = "".join(path.read_text() for path in (ROOT / "cifar" / "reports").rglob("*.py"))
     asked = re.findall(r'(?:summary\.get\(|summary\[|figure\(|mean\(|interval\()["\'](\w+)', source)
     assert {"flags", "val_accuracy", "skipped_steps"} <= {*asked} <= {*KINDS}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cifar.reports.results import Point, Results, Run, Value
+from cifar.reports.runs.results import Point, Results, Run, Value
 
 
 def made(seed: int | None, status: str = "completed", **summary: Any) -> Run:

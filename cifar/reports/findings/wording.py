@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
 
-from cifar.reports.statistics import MIN_SEEDS, Interval
+from cifar.reports.runs.statistics import MIN_SEEDS, Interval
 
 NOTHING = "–"
 MAX_LABEL = 40  # characters

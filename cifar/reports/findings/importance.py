@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, quantiles
 
-from cifar.reports.results import Point, Results, Value, show
-from cifar.reports.wording import short_names
+from cifar.reports.findings.wording import short_names
+from cifar.reports.runs.results import Point, Results, Value, show
 
 MAX_FIGURE_KEYS = 8  # with curves, a heat map and a search's two figures that is a dozen
 MAX_SHOWN_KEYS = 12  # in tables, sentences and names
