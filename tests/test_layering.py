@@ -77,6 +77,19 @@ def test_within_the_reports_folders_go_down_too() -> None:
                 assert not other.startswith("reports.") or place(other) <= place(module), f"{module} imports {other}"
 
 
+def test_folders_within_a_wing_do_not_import_each_other_in_a_circle() -> None:
+    rooms: dict[str, set[str]] = {}  # a folder of a wing counts as one module
+    for module in WITHIN:
+        room = room_of(module)
+        rooms.setdefault(room, set()).update({room_of(other) for other in own_imports(module)} - {room})
+    [*TopologicalSorter(rooms).static_order()]  # raises for a circle
+
+
+def room_of(module: str) -> str:
+    """Return the folder of a wing in which a module stands, or the module itself."""
+    return ".".join(module.split(".")[:2])
+
+
 @pytest.mark.parametrize("module", WITHIN)
 def test_the_configuration_stops_at_the_experiment(module: str) -> None:
     roots = {name.partition(".")[0] for name in imports(module)}

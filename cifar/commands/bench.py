@@ -34,9 +34,9 @@ from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
 from cifar.data.images import Images, checked
 from cifar.experiment.building import build_loaders, build_parts, create
-from cifar.experiment.compose import compose_words
 from cifar.experiment.config import check
 from cifar.experiment.run import new_trainer
+from cifar.experiment.typed.compose import compose_words
 from cifar.tracking.tracking import RunInfo
 from cifar.training.device import Device, set_up_device
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from cifar.commands import run
 from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
-from cifar.experiment.command_line import path_value
 from cifar.experiment.restore import MAY_CHANGE
+from cifar.experiment.typed.command_line import path_value
 from cifar.sweeps.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, go_to, refuse_untrusted, sweep_arguments
 from cifar.sweeps.plan import PLAN, num_over
 

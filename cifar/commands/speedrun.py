@@ -15,9 +15,9 @@ from cifar.base.run_folder import git_commit, library_versions, prepare_results,
 from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
 from cifar.experiment.building import build_loaders, build_parts
-from cifar.experiment.compose import compose_words
 from cifar.experiment.config import check
 from cifar.experiment.run import fit_to_images, new_trainer
+from cifar.experiment.typed.compose import compose_words
 from cifar.reports.findings.wording import percent, percent_with_interval
 from cifar.reports.runs.statistics import interval
 from cifar.tracking.tracking import RunInfo

@@ -18,10 +18,10 @@ from cifar.base.run_folder import locked, read_summary
 from cifar.commands.app import jobs
 from cifar.commands.app.new_folder import claim
 from cifar.commands.messages.exits import guard
-from cifar.experiment.command_line import named_code
-from cifar.experiment.compose import compose_words
 from cifar.experiment.config import Config, check
-from cifar.experiment.trust import own_targets, refuse_foreign_words, refuse_resolvers
+from cifar.experiment.stored.trust import own_targets, refuse_foreign_words, refuse_resolvers
+from cifar.experiment.typed.command_line import named_code
+from cifar.experiment.typed.compose import compose_words
 from cifar.sweeps.continuing import go_to
 from cifar.sweeps.plan import num_over, result_text
 from cifar.sweeps.ranges import examples, label, split_ranges, to_words

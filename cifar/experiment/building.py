@@ -23,10 +23,10 @@ from cifar.data.images import checked
 from cifar.data.loader import Loader
 from cifar.data.sources import Source
 from cifar.data.splits import stratified_split
-from cifar.experiment.ancestry import SPLIT, Ancestry, may_have_seen
 from cifar.experiment.arguments import refuse_unfit
 from cifar.experiment.config import resolve
-from cifar.experiment.weights import load_weights
+from cifar.experiment.stored.ancestry import SPLIT, Ancestry, may_have_seen
+from cifar.experiment.stored.weights import load_weights
 from cifar.tracking.tracking import NoTracker, RunInfo
 from cifar.training.device import Device, set_up_device
 from cifar.training.fast_conv import speed_up

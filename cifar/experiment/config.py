@@ -19,8 +19,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from cifar.base.errors import UnknownKeyError, UserError
 from cifar.base.nested import flatten
 from cifar.base.paths import why_no_file
-from cifar.experiment.ancestry import content_hash
-from cifar.experiment.formats import without_defaults
+from cifar.experiment.stored.ancestry import content_hash
+from cifar.experiment.stored.formats import without_defaults
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 VIEWS = ("none", "mirror", "mirror_translate")
@@ -78,7 +78,7 @@ class Checkpoint:
 class Config:
     """The whole configuration. A group typed `dict` is checked by the constructor that its `_target_` names.
 
-    A key that is added here gets a line in cifar/experiment/formats.py too, so that earlier runs can be resumed.
+    A key that is added here gets a line in cifar/experiment/stored/formats.py too, so that earlier runs can be resumed.
     """
 
     lr: float = MISSING

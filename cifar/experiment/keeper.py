@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from cifar.base import signals
 from cifar.base.in_place import Watched
 from cifar.base.run_folder import LOCK
-from cifar.experiment.command_line import resume_command
 from cifar.experiment.config import config_hash
-from cifar.experiment.formats import FORMAT_VERSION
-from cifar.experiment.stored import references
+from cifar.experiment.stored.configuration import references
+from cifar.experiment.stored.formats import FORMAT_VERSION
+from cifar.experiment.typed.command_line import resume_command
 from cifar.tracking.tracking import MetricsFile, NoTracker
 from cifar.training.checkpoint import Checkpoints
 from cifar.training.trainer import Metrics, Trainer

@@ -18,13 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from cifar.base.errors import DivergedError, UserError
 from cifar.base.paths import absolute, shown
 from cifar.base.run_folder import SEAL_BYTES, SEAL_PREFIX, put_aside, read_summary, score
-from cifar.experiment.ancestry import content_hash
-from cifar.experiment.command_line import quote, typed
 from cifar.experiment.config import AUTO as AUTO
 from cifar.experiment.config import Config, number_changes, resolve
-from cifar.experiment.formats import read_run
-from cifar.experiment.stored import links_of, stored_config
-from cifar.experiment.trust import as_data, own_targets, refuse_foreign
+from cifar.experiment.stored.ancestry import content_hash
+from cifar.experiment.stored.configuration import links_of, stored_config
+from cifar.experiment.stored.formats import read_run
+from cifar.experiment.stored.trust import as_data, own_targets, refuse_foreign
+from cifar.experiment.typed.command_line import quote, typed
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from cifar.base.nested import flatten
 from cifar.base.paths import shown
 from cifar.base.run_folder import LOCK, git_commit, library_versions, score, write_json
 from cifar.data.loader import Loader
-from cifar.experiment.ancestry import content_hash
 from cifar.experiment.building import Loaders, Parts, build_loaders, build_parts, create
-from cifar.experiment.command_line import continued
 from cifar.experiment.config import AUTO, check, config_hash, point_hash, resolve
-from cifar.experiment.formats import FORMAT_VERSION, unreadable
 from cifar.experiment.keeper import Keeper
+from cifar.experiment.stored.ancestry import content_hash
+from cifar.experiment.stored.formats import FORMAT_VERSION, unreadable
+from cifar.experiment.typed.command_line import continued
 from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
 from cifar.training.step import keep

@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar.base.errors import UserError
 from cifar.base.paths import CONF
-from cifar.experiment.command_line import config_flags, path_value, quote, run_command, typed, words_of
 from cifar.experiment.config import RULES
-from cifar.experiment.trust import TARGET, own_targets, refuse_resolvers, targets_in_words
+from cifar.experiment.stored.trust import TARGET, own_targets, refuse_resolvers, targets_in_words
+from cifar.experiment.typed.command_line import config_flags, path_value, quote, run_command, typed, words_of
 from cifar.sweeps.plan import Begun, Plan, key_of, read_plan
 
 MAY_CHANGE_IN_SWEEP = ("epochs", "log_every", "tracker", "checkpoint", "data.root", "hydra")

@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override, Sweep
 
 from cifar.base.errors import UserError
 from cifar.base.run_folder import read_summary, to_json, write_json
-from cifar.experiment.command_line import key_of as key_of
+from cifar.experiment.typed.command_line import key_of as key_of
 
 PLAN = "sweep.json"
 OVER = ("completed", "diverged", "pruned")  # the statuses of runs that have a result

@@ -21,9 +21,9 @@ from cifar.base import signals
 from cifar.base.errors import DivergedError, PrunedError, UserError
 from cifar.base.in_place import run_log
 from cifar.base.run_folder import holds_run, put_aside, read_summary, score
-from cifar.experiment.compose import compose_words
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore_or_begin_anew
+from cifar.experiment.typed.compose import compose_words
 from cifar.sweeps.plan import num_over, progress, result_text, statuses, time_text
 from cifar.sweeps.ranges import label, refuse_others, split_ranges, to_words
 from cifar.sweeps.study import claim, explained, latest_trials, open_study, read_search, retry_failed

@@ -8,8 +8,8 @@ import pytest
 
 from cifar.commands import speedrun
 from cifar.commands.speedrun import line, table
-from cifar.experiment.compose import compose_words
 from cifar.experiment.run import run
+from cifar.experiment.typed.compose import compose_words
 from tests.conftest import QUIET, read_summary
 
 WORDS = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size", "model"))]

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 from cifar.base.errors import DivergedError, UserError
 from cifar.base.run_folder import write_json
 from cifar.base.sealed import sealed
-from cifar.experiment.ancestry import content_hash
 from cifar.experiment.config import resolve
 from cifar.experiment.restore import LengthError, finished, is_sealed, refuse_other_numbers, result_of
+from cifar.experiment.stored.ancestry import content_hash
 from tests.conftest import QUIET, Compose
 
 

@@ -15,7 +15,6 @@ from cifar.base import signals
 from cifar.base.errors import DivergedError, UserError
 from cifar.base.run_folder import put_aside
 from cifar.base.sealed import read_checkpoint
-from cifar.experiment.command_line import quote
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import (
     LengthError,
@@ -28,6 +27,7 @@ from cifar.experiment.restore import (
     with_overrides,
 )
 from cifar.experiment.run import run
+from cifar.experiment.typed.command_line import quote
 from cifar.training.checkpoint import find_checkpoints
 from cifar.training.divergence import Watch
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary

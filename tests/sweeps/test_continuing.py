@@ -113,7 +113,7 @@ def test_a_cut_multirun_yaml_changes_nothing(tmp_path: Path, length: int) -> Non
     ],
 )
 def test_what_a_stranger_may_not_say(word: str, reason: str | None) -> None:
-    from cifar.experiment.trust import own_targets
+    from cifar.experiment.stored.trust import own_targets
 
     found = objection(word, own_targets([ROOT / "conf"]))
     assert found is None if reason is None else reason in (found or "")

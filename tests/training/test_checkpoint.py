@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifar.base.errors import UserError
 from cifar.base.sealed import read_checkpoint, sealed
-from cifar.experiment.weights import load_weights
+from cifar.experiment.stored.weights import load_weights
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
 from cifar.training import checkpoint

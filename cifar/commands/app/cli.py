@@ -11,7 +11,7 @@ from cifar.base.errors import Passing
 from cifar.commands.app import sweeper
 from cifar.commands.messages.exits import guard
 from cifar.experiment.restore import place
-from cifar.experiment.words import choose_nothing
+from cifar.experiment.typed.words import choose_nothing
 
 
 def start(main: Callable[[], Any]) -> None:

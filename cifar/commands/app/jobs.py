@@ -24,10 +24,10 @@ from cifar.base.orphans import ended_with_parent
 from cifar.base.paths import absolute, shown
 from cifar.base.run_folder import holds_run, is_locked, locked, read_summary, refuse_used_folder, score, write_json
 from cifar.commands.messages.config_files import placed_keys
-from cifar.experiment.command_line import config_flags, named_choices, resume_command, words_of
 from cifar.experiment.config import check, config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore, restore_or_begin_anew, result_of, set_newer_aside
-from cifar.experiment.trust import config_folders
+from cifar.experiment.stored.trust import config_folders
+from cifar.experiment.typed.command_line import config_flags, named_choices, resume_command, words_of
 from cifar.sweeps.plan import read_plan
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar.experiment.command_line import quote, words_of
+from cifar.experiment.typed.command_line import quote, words_of
 
 
 def claim(folder: Path) -> Path:

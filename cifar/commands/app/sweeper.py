@@ -27,8 +27,8 @@ from cifar.base.errors import StoppedError, UserError, continued_by
 from cifar.base.run_folder import locked, read_summary, refuse_used_folder, write_atomically
 from cifar.commands.app.jobs import job_label, report_on
 from cifar.commands.messages.explain import explain
-from cifar.experiment.command_line import quote, resume_command
 from cifar.experiment.config import config_hash, resolve
+from cifar.experiment.typed.command_line import quote, resume_command
 from cifar.sweeps.continuing import again, begun_by, is_auto, typed_again
 from cifar.sweeps.plan import (
     PLAN,

@@ -33,7 +33,7 @@ from cifar.commands.messages.config_files import (
     yaml_message,
 )
 from cifar.experiment.config import RULES, unknown_key
-from cifar.experiment.words import explain_word
+from cifar.experiment.typed.words import explain_word
 
 COMPOSES = ("hydra", "omegaconf", "yaml", "antlr4")  # what reads the command line and the configuration's files
 COMPILES = ("torch._dynamo", "torch._inductor", "triton")

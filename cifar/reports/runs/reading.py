@@ -17,7 +17,7 @@ from cifar.base.nested import flatten
 from cifar.base.paths import absolute
 from cifar.base.run_folder import is_locked
 from cifar.experiment.config import decides_numbers
-from cifar.experiment.formats import with_defaults
+from cifar.experiment.stored.formats import with_defaults
 from cifar.reports.runs.records import (
     UNREADABLE,
     is_count,

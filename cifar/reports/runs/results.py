@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cifar.experiment.command_line import run_command
+from cifar.experiment.typed.command_line import run_command
 from cifar.reports.runs.statistics import Interval, interval
 from cifar.sweeps.plan import OVER
 

@@ -13,7 +13,7 @@ import pytest
 from cifar.base.errors import UserError
 from cifar.commands.main import VERBS
 from cifar.commands.messages.explain import explain
-from cifar.experiment.command_line import typed
+from cifar.experiment.typed.command_line import typed
 from tests.conftest import QUIET, ROOT, Command
 from tests.in_process import call
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cifar.base.errors import UserError
-from cifar.experiment.ancestry import ancestry_of
+from cifar.experiment.stored.ancestry import ancestry_of
 
 # 1, which did not say so, had the configuration a second time, with interpolations; 2 weighed steps, not images
 FORMAT_VERSION = 3

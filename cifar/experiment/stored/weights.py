@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cifar.base.errors import UserError
 from cifar.base.sealed import DamagedError, read_checkpoint
-from cifar.experiment.ancestry import Ancestry, seen_by
+from cifar.experiment.stored.ancestry import Ancestry, seen_by
 from cifar.training.checkpoint import load_state
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from cifar.base.sealed import read_checkpoint, sealed
 from cifar.experiment.config import resolve
 from cifar.experiment.restore import restore
 from cifar.experiment.run import run
-from cifar.experiment.trust import (
+from cifar.experiment.stored.trust import (
     as_data,
     own_targets,
     refuse_foreign,

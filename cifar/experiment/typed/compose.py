@@ -6,7 +6,7 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifar.base.paths import CONF
-from cifar.experiment.words import choose_nothing
+from cifar.experiment.typed.words import choose_nothing
 
 
 def compose_words(words: list[str]) -> tuple[DictConfig, dict[str, str]]:

@@ -8,8 +8,8 @@ from antlr4.error.Errors import LexerNoViableAltException
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from cifar.experiment.command_line import quote
 from cifar.experiment.config import Config
+from cifar.experiment.typed.command_line import quote
 
 NULL = re.compile(r"(?<![\w'\"/.-])null(?![\w'\"/.-])")
 EXAMPLE = "lr=0.01, model=vgg16 or +data.source.num_train=80"

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from cifar.base.paths import CONF, shown
-from cifar.experiment.trust import targets_in_words
+from cifar.experiment.stored.trust import targets_in_words
 
 
 def words_of(hydra: Any, kind: str = "task") -> list[str]:

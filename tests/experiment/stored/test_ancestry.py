@@ -9,11 +9,11 @@ import torch
 
 from cifar.base.errors import UserError
 from cifar.base.sealed import read_checkpoint
-from cifar.experiment import ancestry
-from cifar.experiment.ancestry import content_hash, may_have_seen, seen_by
 from cifar.experiment.config import config_hash, missing_files, point_hash, resolve
 from cifar.experiment.restore import finished, restore
 from cifar.experiment.run import run
+from cifar.experiment.stored import ancestry
+from cifar.experiment.stored.ancestry import content_hash, may_have_seen, seen_by
 from tests.conftest import QUIET, ROOT, Compose, read_summary
 from tests.tiny_model import tiny
 

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cifar.base.nested import flatten
-from cifar.experiment.trust import TARGET, as_data
+from cifar.experiment.stored.trust import TARGET, as_data
 
 # Where things lie on the machine: when a run goes on, what it took from the environment is looked up there anew.
 PLACES = ("data.root", "data.source.root", "data.source.cache", "tracker.dir")

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cifar.base.errors import UserError
-from cifar.experiment.weights import load_weights
+from cifar.experiment.stored.weights import load_weights
 
 State = dict[str, Tensor]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cifar.experiment.command_line import continued, named_choices, path_value
+from cifar.experiment.typed.command_line import continued, named_choices, path_value
 from cifar.reports.report import report
 from cifar.reports.runs.results import Run
 from tests.conftest import QUIET, ROOT, Command, read_summary

@@ -17,7 +17,9 @@ from cifar.base.paths import CONF
 from cifar.base.run_folder import library_versions
 from cifar.base.sealed import read_checkpoint, sealed
 from cifar.experiment.config import Checkpoint, Config, Data, Device, config_hash, point_hash, resolve
-from cifar.experiment.formats import (
+from cifar.experiment.restore import restore, restore_or_begin_anew
+from cifar.experiment.run import run
+from cifar.experiment.stored.formats import (
     ADDED_KEYS,
     ADDED_PARAMETERS,
     ADDED_PARTS,
@@ -28,8 +30,6 @@ from cifar.experiment.formats import (
     with_defaults,
     without_defaults,
 )
-from cifar.experiment.restore import restore, restore_or_begin_anew
-from cifar.experiment.run import run
 from cifar.training.device import set_up_device
 from tests.conftest import ROOT, Compose, read_summary
 
@@ -100,7 +100,7 @@ def test_every_key_that_is_new_since_the_first_format_says_what_runs_before_it_d
     groups = {key for key in keys if any(other.startswith(f"{key}.") for other in known)}
     new = {*keys} - known - groups
     since_then = {key for key, (version, _) in ADDED_KEYS.items() if version > 1}
-    assert new == since_then, "a new key needs a line in ADDED_KEYS: cifar/experiment/formats.py"
+    assert new == since_then, "a new key needs a line in ADDED_KEYS: cifar/experiment/stored/formats.py"
     parameters = json.loads((FIRST / "parameters.json").read_text())
     for path in CONF.rglob("*.yaml"):
         for node in called(yaml.safe_load(path.read_text())):
