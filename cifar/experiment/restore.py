@@ -45,15 +45,11 @@ def place(arguments: list[str]) -> list[str]:
         return arguments
     value = resume_value(words[-1])
     is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments})
-    if value is None or (is_sweep and value == AUTO):
+    if value in (None, AUTO):  # for auto see cifar/commands/app/new_folder.py
         return arguments
+    assert value is not None
     if is_sweep:
         raise UserError(f"resume={value} is for one run. To continue a sweep: cifar resume DIR")
-    has_folder = any("hydra.run.dir=" in word for word in arguments)
-    if value == AUTO:
-        if not has_folder:
-            raise UserError("resume=auto needs a folder that is the same every time: add hydra.run.dir=outputs/NAME.")
-        return arguments
     path = absolute(value)
     if (path / "multirun.yaml").exists():
         raise UserError(f"resume={value} is a sweep. To continue it: cifar resume {shlex.quote(value)}")
@@ -66,7 +62,7 @@ def place(arguments: list[str]) -> list[str]:
     if path.is_file() and not is_sealed(path) and not (folder / "metrics.jsonl").exists():
         way_on = typed("init_from", value)
         raise UserError(f"resume={value} is not a run's checkpoint. To start from its weights: {way_on}")
-    if has_folder:
+    if any("hydra.run.dir=" in word for word in arguments):
         raise UserError(f"resume={value} goes on in that run's own folder: leave hydra.run.dir out.")
     others = [word for word in arguments if word not in words]
     return [*others, f"resume={quote(value)}", f"hydra.run.dir={quote(str(folder))}"]

@@ -391,7 +391,6 @@ def test_a_diverged_run_can_go_on_if_steps_are_skipped(
     [
         (["resume=absent"], "resume=absent: there is no such folder or checkpoint"),
         (["resume=run", "hydra.run.dir=elsewhere"], "leave hydra.run.dir out"),
-        (["resume=auto"], "resume=auto needs a folder that is the same every time: add hydra.run.dir="),
         (["resume=sweep"], "resume=sweep is a sweep. To continue it: cifar resume sweep"),
         (["resume="], "resume= is not possible: it takes one run's folder, a checkpoint, or auto"),
         (["resume=a,b"], "resume=a,b is not possible: it takes one run's folder"),
@@ -429,7 +428,7 @@ def test_where_a_resumed_run_is_placed(tmp_path: Path, monkeypatch: pytest.Monke
             parsed = OverridesParser.create().parse_overrides(arguments)
             values = OmegaConf.create([override.value() for override in parsed])
             assert [*values] == [2, text, str(folder)]
-    for arguments in (["lr=0.1"], ["resume=null"], ["resume=auto", "hydra.run.dir=x"], ["-m", "resume=auto", "lr=1,2"]):
+    for arguments in (["lr=0.1"], ["resume=null"], ["resume=auto"], ["-m", "resume=auto", "lr=1,2"]):
         assert place(arguments) == arguments
 
 

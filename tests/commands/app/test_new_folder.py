@@ -4,7 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from cifar.commands.app.new_folder import claim
+from tests import in_process
 from tests.conftest import QUIET, Command, Start, read_summary
 
 # cifar.commands.tune at a moment that is always the same.
@@ -81,3 +84,38 @@ def test_searches_that_start_at_the_same_time_all_run(tmp_path: Path, start: Sta
     assert [run.end() for run in runs] == [0, 0], runs[0].text + runs[1].text
     folders = [tmp_path / "multirun" / "2026-01-02" / name for name in ("03-04-05", "03-04-05-1")]
     assert sorted(read_summary(folder / "0")["seed"] for folder in folders) == [0, 1]
+
+
+def test_resume_auto_takes_the_folder_that_a_file_names(tmp_path: Path, command: Command) -> None:
+    words = [*QUIET, "experiment=plateau", "data.val_size=20", "resume=auto"]
+    begun, again = (command(*words, "epochs=1", "schedule.every_epochs=1") for _ in range(2))
+    assert (begun.returncode, again.returncode) == (0, 0), begun.stderr + again.stderr
+    assert "outputs/plateau/tiny is done already" in again.stdout
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["plateau"]
+    assert read_summary(tmp_path / "outputs" / "plateau" / "tiny")["status"] == "completed"
+
+
+OWN_FOLDERS = {
+    "named": ("lr: 0.1\nhydra: {run: {dir: outputs/named}}", False),
+    "timed": ("hydra: {run: {dir: 'outputs/x-${now:%Y}'}}", True),
+    "timed_elsewhere": ("hydra: {run: {dir: 'outputs/${hydra.job.name}'}, job: {name: '${now:%Y}'}}", True),
+    "asks": ("resume: auto\nlr: 0.1", True),
+}
+
+
+@pytest.mark.parametrize("name", OWN_FOLDERS)
+def test_resume_auto_refuses_a_folder_named_by_the_time_whoever_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, is_refused = OWN_FOLDERS[name]
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "own.yaml").write_text(f"# @package _global_\n{text}\n")
+    resume = [] if name == "asks" else ["resume=auto"]
+    outcome = in_process.call("--config-dir", "conf", *QUIET, "experiment=own", *resume)
+    if is_refused:
+        message = "resume=auto needs a folder that is the same every time: add hydra.run.dir=outputs/NAME.\n"
+        assert (outcome.code, outcome.errors) == (1, message)
+    else:
+        assert outcome.code == 0, outcome.errors
+    assert (tmp_path / "outputs").exists() != is_refused
