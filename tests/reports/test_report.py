@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from cifar.base.signals import CLOSED_PIPE
 from cifar.reports import report as report_module
@@ -31,12 +32,15 @@ def test_the_table_to_the_digit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     write_sweep(tmp_path, RATES, "epochs=2")
     report([tmp_path], tmp_path)
     text = (tmp_path / "report.md").read_text()
+    second, third = (float(stats.ttest_rel(RATES[0.01], RATES[lr]).pvalue) for lr in (0.001, 0.1))
+    tail = ["1.5", "2 min 0 s", "1,000"]
     assert table(text) == [
-        ["rank", "lr", "seeds", "validation", "test", "status", "train loss", "time", "images/s"],
-        ["1", "0.01", "3", interval_text(RATES[0.01]), "50.00 % each", "3 completed", "1.5", "2 min 0 s", "1,000"],
-        ["2", "0.001", "3", interval_text(RATES[0.001]), "50.00 % each", "3 completed", "1.5", "2 min 0 s", "1,000"],
-        ["3", "0.1", "3", interval_text(RATES[0.1]), "50.00 % each", "3 completed", "1.5", "2 min 0 s", "1,000"],
-    ]
+        ["rank", "lr", "seeds", "validation", "test", "status", "p", "p (Holm)", "train loss", "time", "images/s"],
+        ["1", "0.01", "3", interval_text(RATES[0.01]), "50.00 % each", "3 completed", "–", "–", *tail],
+        ["2", "0.001", "3", interval_text(RATES[0.001]), "50.00 % each", "3 completed", *[f"{second:.2g}"] * 2, *tail],
+        ["3", "0.1", "3", interval_text(RATES[0.1]), "50.00 % each", "3 completed",
+         f"{third:.2g}", f"{2 * third:.2g}", *tail],
+    ]  # fmt: skip
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     assert [line.split()[:3] for line in lines[:4]] == [row[:3] for row in table(text)]

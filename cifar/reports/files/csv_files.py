@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cifar.reports.findings.rivals import Rival, rivals
 from cifar.reports.runs.results import STATUSES, Results
 
 FORMULA = ("=", "+", "-", "@")
@@ -19,6 +20,8 @@ def points_csv(results: Results) -> str:
         header += [f"{name}_mean", f"{name}_ci95_low", f"{name}_ci95_high"]
     names_of_means = ("train_loss", "train_seconds", "eval_seconds", "images_per_second")
     header += [*[f"{name}_mean" for name in names_of_means], "skipped_steps", *STATUSES]
+    header += ["test_against_best", "p_value", "p_value_holm"]
+    compared = {id(rival.point): rival for rival in rivals(results)}
     rows: list[list[Any]] = [header]
     for rank, point in enumerate(results.points, start=1):
         row: list[Any] = [rank, *point.values.values(), len(point.seeds)]
@@ -26,8 +29,16 @@ def points_csv(results: Results) -> str:
             found = point.interval(name)
             row += [found.mean, found.low, found.high] if found else [None, None, None]
         row += [point.mean(name) for name in names_of_means]
-        rows.append([*row, point.num_skipped, *[point.count(status) for status in STATUSES]])
+        row += [point.num_skipped, *[point.count(status) for status in STATUSES]]
+        rows.append([*row, *p_values(compared.get(id(point)))])
     return csv_text(rows)
+
+
+def p_values(rival: Rival | None) -> list[Any]:
+    """Return how a point was compared with the best, and both p values; None for each if it was not."""
+    if rival is None or rival.comparison is None:
+        return [None, None, None]
+    return [rival.comparison.kind, rival.comparison.p_value, rival.corrected]
 
 
 def runs_csv(results: Results, output: Path) -> str:

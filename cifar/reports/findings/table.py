@@ -1,9 +1,12 @@
 """The table of the report on a sweep: a row per point, the best first."""
 
 from cifar.reports.findings.importance import shown_keys
+from cifar.reports.findings.rivals import rivals
 from cifar.reports.findings.wording import NOTHING, Column, number, percent_with_interval
 from cifar.reports.runs.results import Point, Results, show
 from cifar.sweeps.plan import time_text
+
+P_HOLM = "p (Holm)"
 
 
 def columns(results: Results) -> list[Column]:
@@ -24,10 +27,26 @@ def columns(results: Results) -> list[Column]:
     return [
         *table,
         Column("status", statuses, statuses),
+        *p_columns(results),
         Column("train loss", [*map(number, losses)], losses),
         Column("time", [NOTHING if time is None else time_text(time) for time in times], times),
         Column("images/s", [*map(number, speeds)], speeds),
     ]
+
+
+def p_columns(results: Results) -> list[Column]:
+    """Return the columns of the p values of every point against the best, plain and corrected; none without any."""
+    found = {id(rival.point): rival for rival in rivals(results) if rival.corrected is not None}
+    rows = [found.get(id(point)) for point in results.points]
+    plain = [rival.comparison.p_value if rival and rival.comparison else None for rival in rows]
+    corrected = [rival.corrected if rival else None for rival in rows]
+    pairs = (("p", plain), (P_HOLM, corrected)) if found else ()
+    return [Column(title, [*map(p_text, values)], values) for title, values in pairs]
+
+
+def p_text(value: float | None) -> str:
+    """Return a p value such as "0.031"."""
+    return NOTHING if value is None else f"{value:.2g}"
 
 
 def swept_column(results: Results, key: str) -> Column:
@@ -50,6 +69,11 @@ def note(results: Results) -> str:
         "Means over seeds, in brackets their 95 % confidence intervals (Student's t on the logit scale, by the delta "
         "method); fewer than three seeds have none and are shown themselves. Completed and diverged runs count."
     )
+    if p_columns(results):
+        means += (
+            " p is that of a difference from the best point, two-sided, by the paired t test over common seeds, else "
+            f"Welch's; {P_HOLM} is corrected for the number of points."
+        )
     if results.has_val:
         return f"{means} Ranked by validation accuracy; the test accuracy is shown, not chosen by."
     return f"{means} Ranked by test accuracy, for want of validation images."

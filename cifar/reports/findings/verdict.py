@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from cifar.reports.findings.edges import search_wider
 from cifar.reports.findings.importance import shown_keys
+from cifar.reports.findings.rivals import Rival, num_compared, rivals
 from cifar.reports.findings.wording import percent_with_interval
 from cifar.reports.runs.results import Point, Results
-from cifar.reports.runs.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison, compare
+from cifar.reports.runs.statistics import CONFIDENCE, MAX_SEEDS, POWER, Comparison
 
 MAX_NAMED = 3
 MORE_SEEDS = "Sweep with seed='range(0,3)' or more."
@@ -13,20 +15,17 @@ MORE_SEEDS = "Sweep with seed='range(0,3)' or more."
 
 def verdict(results: Results) -> list[str]:
     """Return the sentences that say which point won, and how sure that is."""
-    ranked = [point for point in results.points if point.mean(results.score_key) is not None]
+    ranked = rivals(results)
     if not ranked:
         return ["No run has a result yet."]
     best, *others = ranked
     keys = shown_keys(results)
-    sentences = [best_sentence(results, best.named(keys), best)]
-    if not others:
-        return sentences
-    scores = best.over_seeds(results.score_key)
-    comparisons = [compare(scores, point.over_seeds(results.score_key)) for point in others]
-    sentences.append(compared(results, best, others[0], comparisons[0], [best.named(keys), others[0].named(keys)]))
-    if len(others) > 1 and any(comparisons):
-        sentences += all_others([point.named(keys) for point in others], comparisons)
-    return sentences
+    sentences = [best_sentence(results, best.point.named(keys), best.point)]
+    if others:
+        sentences.append(compared(results, best.point, others, [best.point.named(keys), others[0].point.named(keys)]))
+    if len(others) > 1 and any(rival.comparison for rival in others):
+        sentences += all_others([rival.point.named(keys) for rival in others], others)
+    return sentences + search_wider(results)
 
 
 def best_sentence(results: Results, name: str, best: Point) -> str:
@@ -38,28 +37,32 @@ def best_sentence(results: Results, name: str, best: Point) -> str:
     return f"{sentence}."
 
 
-def all_others(names: Sequence[str], comparisons: Sequence[Comparison | None]) -> list[str]:
+def all_others(names: Sequence[str], others: Sequence[Rival]) -> list[str]:
     """Return what is to be said of all points but the best."""
-    pairs = [*zip(names, comparisons, strict=True)]
-    num_undecided = sum(comparison is None or not comparison.is_clear for comparison in comparisons)
-    ahead = [name for name, found in pairs if found and found.is_clear and found.difference < 0]
-    sentences = [f"Not told apart from the best: {num_undecided} of the {len(names)} other points."]
+    num_undecided = sum(not rival.is_clear for rival in others)
+    num_plain = sum(rival.comparison is None or not rival.comparison.is_clear for rival in others)
+    plain = f" (by plain p values {num_plain})" if num_plain != num_undecided else ""
+    ahead = [name for name, rival in zip(names, others, strict=True) if rival.is_ahead]
+    sentences = [f"Not told apart from the best: {num_undecided} of the {len(names)} other points{plain}."]
     if ahead:
         more = f" and {len(ahead) - MAX_NAMED} more" if len(ahead) > MAX_NAMED else ""
         sentences.append(f"Clearly ahead of it over the seeds that both have: {', '.join(ahead[:MAX_NAMED])}{more}.")
-    sentences.append(
-        f"The best was picked among {len(names) + 1} points, so its mean is a little flattered, and the p values are "
-        "not corrected for that."
-    )
-    return sentences
+    sentence = f"The best was picked among {len(names) + 1} points, so its mean is a little flattered."
+    if (count := num_compared(others)) > 1:
+        sentence += (
+            f" The p values are corrected for their number, {count}, by Holm's method, and told apart is what is below "
+            f"{1 - CONFIDENCE:.2f} then."
+        )
+    return [*sentences, sentence]
 
 
-def compared(results: Results, best: Point, second: Point, comparison: Comparison | None, names: Sequence[str]) -> str:
+def compared(results: Results, best: Point, others: Sequence[Rival], names: Sequence[str]) -> str:
     """Return in words whether the best two points can be told apart, and how many seeds would do it."""
+    second, comparison = others[0], others[0].comparison
     if comparison is None:
-        seeds = [len(point.over_seeds(results.score_key)) for point in (best, second)]
+        seeds = [len(point.over_seeds(results.score_key)) for point in (best, second.point)]
         return one_seed(names, [name for name, count in zip(names, seeds, strict=True) if count == 1])
-    gap = (best.mean(results.score_key) or 0) - (second.mean(results.score_key) or 0)
+    gap = (best.mean(results.score_key) or 0) - (second.point.mean(results.score_key) or 0)
     if comparison.difference < 0:
         return disagreement(names, comparison, gap)
     if comparison.difference == 0:
@@ -70,11 +73,15 @@ def compared(results: Results, best: Point, second: Point, comparison: Compariso
             f"It can't be told whether it beats the next, {names[1]}: the {difference} is the same for every seed, "
             f"and without any spread there is no measure of chance. {MORE_SEEDS}"
         )
-    test = f"a {difference}, p = {comparison.p_value:.2g}, {name_of_test(comparison)}"
+    plain, corrected = (f"{p_value:.2g}" for p_value in (comparison.p_value, second.corrected))
+    both = plain if plain == corrected else f"{plain} ({corrected} corrected)"
+    test = f"a {difference}, p = {both}, {name_of_test(comparison)}"
     differs = in_points(gap) != in_points(comparison.difference)
     ranking = f" The ranking's means differ by {in_points(gap)} points." if differs else ""
-    if comparison.is_clear:
+    if second.is_clear:
         return f"It beats the next, {names[1]}: {test}.{ranking}"
+    if comparison.is_clear:
+        return f"Among so many points it can't be told apart from the next, {names[1]}: {test}.{ranking}"
     needed = f"about {comparison.num_seeds}" if comparison.num_seeds else f"more than {MAX_SEEDS}"
     return (
         f"It can't be told apart from the next, {names[1]}: {test}.{ranking} If the true difference is that large, "

@@ -124,6 +124,20 @@ def two_sided(mean: float, error: float, freedom: float) -> float:
     return float(2 * stdtr(freedom, -abs(mean) / error))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values corrected for how many they are, in their order.
+
+    With a probability of 95 % or more none of those that are below 0.05 then is a false alarm (Holm, Scandinavian
+    Journal of Statistics 6, 1979).
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for num_smaller, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - num_smaller) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
 def seeds_needed(difference: float, variances: Sequence[float]) -> int | None:
     """Return the least number of seeds at each point with which a t test finds the difference with `POWER`.
 

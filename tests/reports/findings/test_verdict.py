@@ -29,7 +29,8 @@ def test_the_verdict_names_the_test_and_the_seeds_that_would_do(tmp_path: Path) 
     assert first == f"Best by validation accuracy: lr=0.01, {best}; on the test images 50.00 % each."
     assert second == (
         "It can't be told apart from the next, lr=0.001: a difference of 1.00 points over 3 common seeds, "
-        f"p = {p_value:.2g}, paired t test. If the true difference is that large, about 10 seeds each would show it "
+        f"p = {p_value:.2g}, paired t test. If the true difference is that large, about 10 "
+        "seeds each would show it "
         "(80% power at p < 0.05)."
     )
     assert third == "Not told apart from the best: 1 of the 2 other points."
@@ -103,11 +104,12 @@ def test_the_other_points_are_counted_and_named(tmp_path: Path) -> None:
         0.5: {0: 0.20, 1: 0.21, 2: 0.221},
         0.6: {0: 0.29},  # one seed
     }
-    _, second, third, fourth, fifth = sentences(tmp_path, rates)
+    _, second, third, fourth, fifth, sixth = sentences(tmp_path, rates)
     assert second.startswith("The ranking and the comparison with the next, lr=0.2, disagree")
     assert third == "Not told apart from the best: 2 of the 5 other points."
     assert fourth == "Clearly ahead of it over the seeds that both have: lr=0.2."
     assert fifth.startswith("The best was picked among 6 points")
+    assert sixth == "The best lr, 0.1, is the smallest that was swept: search wider, below it."
 
 
 def test_without_a_result_nothing_is_said_to_be_ranked(tmp_path: Path) -> None:
