@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not os.environ.get("CIFAR10_ROOT"):
         terminalreporter.section("REAL-DATA TESTS WERE SKIPPED", sep="!", red=True, bold=True)
         terminalreporter.line("Set CIFAR10_ROOT to a folder that holds cifar-10-batches-py to run them.")
+
+
+def write_own_parts(folder: Path) -> None:
+    """Write the user's own files of docs/extending.md, as they stand there, into a folder."""
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for name, content in re.findall(r"`([\w/]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

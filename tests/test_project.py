@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 from cifar.commands.main import VERBS
 from cifar.commands.tune import new_search, split_own
 from cifar.experiment.config import check
-from tests.conftest import ROOT, Compose
+from cifar.experiment.typed.search_path import without_flags
+from tests.conftest import ROOT, Compose, write_own_parts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,8 +104,10 @@ def test_every_command_of_the_pages_composes(compose: Compose, command: str) -> 
 
 
 @pytest.mark.parametrize("command", SEARCHES)
-def test_every_search_of_the_pages_is_possible(command: str) -> None:
-    own, words = split_own(shlex.split(command))
+def test_every_search_of_the_pages_is_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    write_own_parts(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    own, words = split_own(without_flags(shlex.split(command)))
     assert new_search(own, words).trials == own["trials"]
 
 

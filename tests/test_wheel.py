@@ -5,7 +5,6 @@ The files of the user's are those of docs/extending.md, as written there.
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_own_parts
 
 TINY = ["augment=none", "model.width=4", "batch_size=50", "tracker=none", "device=cpu", "device.threads=1"]
 Cifar = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,10 +45,7 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(name="cifar")
 def _cifar(site: Path, tmp_path: Path) -> Cifar:
     """Return a function that calls the installed `cifar` in a folder that holds the user's own parts."""
-    text = (ROOT / "docs" / "extending.md").read_text()
-    for name, content in re.findall(r"`([\w/]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
+    write_own_parts(tmp_path)
     program = "import sys; from cifar.commands.main import main; sys.argv[0] = 'cifar'; main()"
 
     def cifar(*words: str) -> subprocess.CompletedProcess[str]:
@@ -86,8 +82,15 @@ def test_parts_of_ones_own_are_run_swept_resumed_reported_and_searched(tmp_path:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P came with 3.11")
-def test_a_shipped_model_is_searched_from_an_empty_folder(tmp_path: Path, cifar: Cifar) -> None:
-    words = ["data=digits", "data.limit=100", "data.val_size=50", "augment=none", "model=speednet", "tracker=none"]
-    searched = cifar("tune", *words, "model.widths=[8,8,8]", "lr=interval(0.001,0.1)", "trials=1", "folder=t")
+def test_a_model_of_ones_own_is_searched_from_an_empty_folder(tmp_path: Path, cifar: Cifar) -> None:
+    words = ["model=mine", "data=digits", "data.limit=100", "data.val_size=50", *TINY]
+    searched = cifar("tune", *words, "lr=interval(0.001,0.1)", "trials=1", "folder=t", "--config-dir", "conf")
     assert "All 1 trials of t are done" in searched.stdout
+    assert f"cifar run --config-dir {tmp_path}/conf -m model=mine data=digits" in searched.stdout
     assert (tmp_path / "t" / "report.md").exists()
+    longer = cifar("tune", "folder=t", "trials=2", "--config-dir", "conf")
+    assert "All 2 trials of t are done (1 were before)." in longer.stdout
+    summary = json.loads((tmp_path / "t" / "1" / "summary.json").read_text())
+    assert summary["config"]["model"]["_target_"] == "mynets.small_cnn"
+    assert summary["flags"] == ["--config-dir", f"{tmp_path}/conf"]
+    assert not [word for word in summary["overrides"] if word.startswith("hydra")]

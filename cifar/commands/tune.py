@@ -19,9 +19,10 @@ from cifar.commands.app import jobs
 from cifar.commands.app.new_folder import claim
 from cifar.commands.messages.exits import guard
 from cifar.experiment.config import Config, check
-from cifar.experiment.stored.trust import own_targets, refuse_foreign_words, refuse_resolvers
-from cifar.experiment.typed.command_line import named_code
+from cifar.experiment.stored.trust import leads_out, own_targets, refuse_foreign_words, refuse_resolvers
+from cifar.experiment.typed.command_line import named_code, run_command
 from cifar.experiment.typed.compose import compose_words
+from cifar.experiment.typed.search_path import as_flags, folders_of, is_search_path, others_of, without_flags
 from cifar.sweeps.continuing import go_to
 from cifar.sweeps.plan import num_over, result_text
 from cifar.sweeps.ranges import examples, label, split_ranges, to_words
@@ -52,6 +53,7 @@ Its own words:
   pruner=median    {", ".join(PRUNERS)}: what ends hopeless runs after an epoch
   folder=DIR       where the search is kept; default: multirun/DATE/TIME
   sampler_seed=0   what the choice of values depends on
+  --config-dir DIR your own models, data and experiments, as for cifar run
 
 Every other word is one of run.py's. One or more of them have a range in Hydra's syntax:
   interval(low, high)             numbers
@@ -86,7 +88,7 @@ def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     for word in arguments:
         key, is_assignment, text = word.partition("=")
         if not is_assignment and not key.startswith("~"):
-            raise UserError(f"{word} is not possible: cifar.commands.tune takes key=value. See cifar tune --help")
+            raise UserError(f"{word} is not possible: cifar tune takes key=value. See cifar tune --help")
         if key not in OWN:
             refuse_misspelt(key)
             words.append(word)
@@ -96,7 +98,7 @@ def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
         if not is_good(own[key]):
             raise UserError(f"{word} is not possible: it takes {allowed}.")
     for word in words:
-        if word.lstrip("+~").startswith(("hydra.", "hydra/", "resume=")):
+        if word.lstrip("+~").startswith(("hydra.", "hydra/", "resume=")) and not is_search_path(word):
             raise UserError(f"{word} is not possible in a search: use folder=DIR and jobs=N.")
     return own, words
 
@@ -135,7 +137,7 @@ def new_search(own: dict[str, Any], words: list[str]) -> Search:
 def same_search(stored: Search, own: dict[str, Any], words: list[str]) -> Search:
     """Return the stored search with the number of trials that is asked for; raise `UserError` for another search."""
     added = [word for word in words if word not in stored.words]
-    restates = named_code(words) != words  # code that a stored search names is named again without the rest
+    restates = named_code(others_of(words)) != others_of(words)  # what a stored search may not say is said again alone
     left_out = [word for word in stored.words if word not in words and word != f"data.val_size={VAL_SIZE}"]
     changed = [
         f"{name}={own[name]}"
@@ -143,10 +145,11 @@ def same_search(stored: Search, own: dict[str, Any], words: list[str]) -> Search
         if name in own and own[name] != getattr(stored, name)
     ]
     if different := [*added, *changed, *[f"no {word}" for word in left_out if restates]]:
+        its_words = shlex.join([*as_flags(stored.words), *others_of(stored.words)])
         raise UserError(
             f"The search in this folder is another one: {', '.join(different)} would change it. Its words are "
-            f"{shlex.join(stored.words)} pruner={stored.pruner} sampler_seed={stored.sampler_seed}; only trials and "
-            "jobs may differ. Or take another folder."
+            f"{its_words} pruner={stored.pruner} sampler_seed={stored.sampler_seed}; only trials and jobs may differ. "
+            "Or take another folder."
         )
     return Search(**{**vars(stored), "trials": own.get("trials", stored.trials)})
 
@@ -156,7 +159,7 @@ def tune() -> None:
     if {"-h", "--help"} & {*sys.argv[1:]}:
         print(HELP)
         return
-    own, words = split_own(sys.argv[1:])
+    own, words = split_own(without_flags(sys.argv[1:]))
     try:
         import optuna as optuna
     except ImportError:
@@ -185,7 +188,7 @@ def tune() -> None:
         search = same_search(stored, own, words)
         lengthen(study, search)
         shown, num_before = os.path.relpath(folder), num_over(folder)
-        again = shlex.join(["cifar", "tune", f"folder={shown}", *named_code(search.words)])
+        again = shlex.join(["cifar", "tune", f"folder={shown}", *as_flags(search.words), *named_code(search.words)])
         go_to(search.cwd, folder, "search")
         with continued_by(lambda: again):
             run_search(folder, own.get("jobs", 1))
@@ -197,7 +200,14 @@ def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> Non
     origin = f"The search in {folder}"
     stored = [word for word in search.words if word not in typed]
     refuse_resolvers(stored, origin)
-    refuse_foreign_words(named_code(search.words), own_targets([CONF], words=typed), origin)
+    if away := next((word for word in stored if is_search_path(word) or leads_out(word)), None):
+        repeated = shlex.join(as_flags([away]) or [away])
+        raise UserError(
+            f"{origin} takes configuration that is not your own: {repeated}. Nothing was called. If you trust it, "
+            f"repeat {repeated}."
+        )
+    allowed = own_targets([CONF, *folders_of(typed)], words=typed)
+    refuse_foreign_words(named_code(search.words), allowed, origin)
     try:
         split_own(search.words)
     except UserError as error:
@@ -216,9 +226,9 @@ def conclude(folder: Path, shown: str, num_before: int, again: str) -> None:
     jobs.report_on(folder, fixed.tracker)
     if best is not None:
         number, parameters = best
-        words = shlex.join([*others, *to_words(parameters), "seed=range(1,6)"])
+        words = ["-m", *others_of(others), *to_words(parameters), "seed=range(1,6)"]
         print(f"Best trial: {number} ({label(parameters)}): {result_text(read_summary(folder / str(number)))}")
-        print(f"It was picked for its luck too. How good it is on average: cifar run -m {words}")
+        print(f"It was picked for its luck too. How good it is on average: {run_command(words, as_flags(others))}")
     num_done = num_over(folder)
     if num_done < search.trials:
         raise UserError(f"{num_done} of {search.trials} trials have a result. Try the others again: {again}")

@@ -17,6 +17,7 @@ from cifar.base.run_folder import holds_run, locked, read_summary, refuse_used_f
 from cifar.experiment.config import AUTO, check, config_hash, resolve
 from cifar.experiment.restore import finished, restore
 from cifar.experiment.typed.compose import compose_words
+from cifar.experiment.typed.search_path import as_word
 
 
 def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> DictConfig:
@@ -24,7 +25,7 @@ def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
 
     Raises `UserError`, or Hydra's own error, for a word that is not possible.
     """
-    searched = [] if config_dir is None else [f"hydra.searchpath=['file://{absolute(str(config_dir))}']"]
+    searched = [] if config_dir is None else [as_word([str(absolute(str(config_dir)))])]
     cfg, _ = compose_words([*searched, *words])
     check(cfg)
     return cfg

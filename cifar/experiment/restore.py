@@ -45,9 +45,8 @@ def place(arguments: list[str]) -> list[str]:
         return arguments
     value = resume_value(words[-1])
     is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments})
-    if value in (None, AUTO):  # for auto see cifar/commands/app/new_folder.py
+    if value is None or value == AUTO:  # for auto see cifar/commands/app/new_folder.py
         return arguments
-    assert value is not None
     if is_sweep:
         raise UserError(f"resume={value} is for one run. To continue a sweep: cifar resume DIR")
     path = absolute(value)

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from cifar.base.errors import UserError
 from cifar.base.paths import CONF
 from cifar.experiment.config import RULES
-from cifar.experiment.stored.trust import TARGET, own_targets, refuse_resolvers, targets_in_words
+from cifar.experiment.stored.trust import TARGET, leads_out, own_targets, refuse_resolvers, targets_in_words
 from cifar.experiment.typed.command_line import config_flags, path_value, quote, run_command, typed, words_of
+from cifar.experiment.typed.search_path import folders_of
 from cifar.sweeps.plan import Begun, Plan, key_of, read_plan
 
 MAY_CHANGE_IN_SWEEP = ("epochs", "log_every", "tracker", "checkpoint", "data.root", "hydra")
@@ -54,10 +55,7 @@ def untrusted(begun: Begun, flags: list[str], extra: list[str]) -> dict[str, str
     """
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     folders = [given.get("--config-path", str(CONF)), *(given[key] for key in given if key == "--config-dir")]
-    for override in OverridesParser.create().parse_overrides(extra):
-        if override.key_or_group == "hydra.searchpath":
-            folders += [str(path).removeprefix("file://") for path in override.value()]  # type: ignore[union-attr]
-    allowed = own_targets(map(Path, folders), words=extra)
+    allowed = own_targets([*map(Path, folders), *folders_of(extra)], words=extra)
     words = [*begun.task, *begun.hydra]
     last = {key_of(word): word for word in words}
     counting = [word for word in words if last[key_of(word)] == word or not key_of(word).endswith(TARGET)]
@@ -73,7 +71,7 @@ def objection(word: str, allowed: Iterable[str]) -> str | None:
         return "is a setting of Hydra's that may run code"
     if any(target not in allowed for _, target in targets_in_words([word])):
         return "names code that your own configuration does not name"
-    if "." not in key and key != "init_from" and re.search(r"(^|[,(\['\"])\s*/|\.\.", value):
+    if leads_out(word):
         return "leads out of your own configuration"
     try:
         refuse_resolvers(word, word)

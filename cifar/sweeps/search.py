@@ -24,6 +24,7 @@ from cifar.base.run_folder import holds_run, put_aside, read_summary, score
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore_or_begin_anew
 from cifar.experiment.typed.compose import compose_words
+from cifar.experiment.typed.search_path import as_flags, others_of
 from cifar.sweeps.plan import num_over, progress, result_text, statuses, time_text
 from cifar.sweeps.ranges import label, refuse_others, split_ranges, to_words
 from cifar.sweeps.study import claim, explained, latest_trials, open_study, read_search, retry_failed
@@ -100,10 +101,11 @@ def train(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: in
     if checkpoint is None:
         (folder / ".hydra").mkdir(exist_ok=True)
         OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
-        OmegaConf.save(words, folder / ".hydra" / "overrides.yaml")
+        OmegaConf.save(others_of(words), folder / ".hydra" / "overrides.yaml")
     from cifar.experiment.run import run  # imports torch, which takes seconds
 
-    group, origin = "/".join(folder.parent.parts[-2:]), {"job": number, "overrides": words, "choices": choices}
+    group = "/".join(folder.parent.parts[-2:])
+    origin = {"job": number, "overrides": others_of(words), "flags": as_flags(words), "choices": choices}
     judge = make_judge(trial, cfg.epochs, reported(folder, checkpoint))
     return run(cfg, folder, label(trial.params), group, checkpoint, origin, after_validation=judge)
 

@@ -21,6 +21,8 @@ from optuna.trial import TrialState, create_trial
 from cifar.base.errors import UserError
 from cifar.base.run_folder import is_locked
 from cifar.commands.tune import new_search, same_search, split_own, tune
+from cifar.experiment.typed.compose import compose_words
+from cifar.experiment.typed.search_path import without_flags
 from cifar.reports.figures.study import draw_study, importances
 from cifar.sweeps.continuing import sweep_arguments
 from cifar.sweeps.ranges import examples, label, split_ranges, to_words
@@ -129,7 +131,7 @@ def test_parameters_become_words_and_every_end_and_choice_is_tried_out() -> None
         (["pruner=best"], "pruner=best is not possible: it takes one of median, hyperband, none"),
         (["sampler_seed=-1"], "sampler_seed=-1 is not possible"),
         (["folder="], "folder= is not possible"),
-        (["resnet50"], "resnet50 is not possible: cifar.commands.tune takes key=value"),
+        (["resnet50"], "resnet50 is not possible: cifar tune takes key=value"),
         (["-m"], "-m is not possible"),
         (["hydra/launcher=joblib"], "hydra/launcher=joblib is not possible in a search"),
         (["resume=auto"], "resume=auto is not possible in a search"),
@@ -421,6 +423,13 @@ def test_a_search_goes_on_from_elsewhere_and_resume_names_the_command(tmp_path: 
         ("init_from=${oc.env:HOME}", "${oc.env:HOME}"),
         ("hydra/launcher=joblib", "hydra/launcher=joblib is not possible in a search"),
         ("+hydra.callbacks.x._target_=os.system", "hydra.callbacks.x._target_=os.system"),
+        ("hydra.searchpath=['file:///theirs']", "If you trust it, repeat --config-dir /theirs."),
+        (
+            "hydra.searchpath=[pkg://a,pkg://b]",
+            "takes configuration that is not your own",
+        ),
+        ("model=../../theirs/model", "If you trust it, repeat model=../../theirs/model."),
+        ("optimizer=adam,/theirs/optimizer", "If you trust it, repeat optimizer=adam,/theirs/optimizer."),
     ],
 )
 def test_a_strangers_search_names_no_code_but_ours(
@@ -433,6 +442,35 @@ def test_a_strangers_search_names_no_code_but_ours(
     assert not (tmp_path / "0").exists()
     if "_target_" in word and "hydra" not in word:
         assert str(refused.value).endswith(f"If you trust it, repeat {shlex.quote(word)}.")
+
+
+def test_a_folder_of_ones_own_is_typed_again_for_a_stored_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "mine.yaml").write_text("_target_: tests.tiny_model.tiny\n")
+    (folder := tmp_path / "t").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (path,) = without_flags(["--config-dir", "own"])
+    found_study(folder, Search([path, "model=mine", *DIGITS[1:], LR], 1, "none", 0, 1, str(tmp_path)))
+    seen: list[str] = []
+
+    def run_search(folder: Path, jobs: int) -> None:
+        cfg, _ = compose_words(read_search(open_study(folder)).words[:2])
+        seen.append(cfg.model._target_)
+
+    monkeypatch.setattr("cifar.commands.tune.run_search", run_search)
+    monkeypatch.setattr("cifar.commands.tune.conclude", lambda *arguments: seen.append(arguments[-1]))
+    for typed in (["--config-dir", "own"], ["--config-dir=own"], ["-cd", "own"], ["hydra.searchpath=[file://own]"]):
+        seen.clear()
+        monkeypatch.setattr("sys.argv", ["tune", *typed, "folder=t"])
+        tune()
+        assert seen == ["tests.tiny_model.tiny", f"cifar tune folder=t --config-dir {tmp_path}/own"]
+    other = f"takes configuration that is not your own: --config-dir {tmp_path}/own."
+    for text, message in {"--config-dir t": other, "": other, "--config-dir x": "there is no such folder"}.items():
+        monkeypatch.setattr("sys.argv", ["tune", "folder=t", *text.split()])
+        with pytest.raises(UserError, match=re.escape(message)):
+            tune()
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,12 @@ def refuse_target(key: str, target: Any, allowed: frozenset[str], origin: str, w
     )
 
 
+def leads_out(word: str) -> bool:
+    """Return whether an override chooses a file of configuration outside of the folders on the search path."""
+    key, _, value = word.lstrip("+~").partition("=")
+    return "." not in key and key != "init_from" and bool(re.search(r"(^|[,(\['\"])\s*/|\.\.", value))
+
+
 def refuse_resolvers(stored: Any, origin: str) -> None:
     """Raise `UserError` for the first interpolation in `stored` that asks more than the value of another key.
 
