@@ -1,4 +1,4 @@
-"""CIFAR-10 experiments from Python: `compose` a configuration, `train` what it describes, `read_sweep` of many.
+"""CIFAR-10 experiments from Python: `compose`, `train`, `load_run` to use what was trained, `read_sweep` of many.
 
 The names are loaded when they are asked for, so that `import cifar` takes no time.
 """
@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cifar.experiment.python import compose as compose
     from cifar.experiment.python import train as train
+    from cifar.reports.runs.loading import load_run as load_run
     from cifar.reports.runs.reading import read_sweep as read_sweep
 
 WHERE = {
     "compose": "cifar.experiment.python",
     "train": "cifar.experiment.python",
+    "load_run": "cifar.reports.runs.loading",
     "read_sweep": "cifar.reports.runs.reading",
 }
-__all__ = ["compose", "read_sweep", "train"]
+__all__ = ["compose", "load_run", "read_sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -31,6 +31,17 @@ from cifar.data.splits import stratified_split
 log = logging.getLogger(__name__)
 
 Stamps = tuple[tuple[int, int, int], ...]  # inode, bytes and time of change of each file
+
+
+# The names in the order of the labels, as CIFAR-10's batches.meta has them.
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def known_class_names(target: Any) -> list[str]:
+    """Return the classes' names of a source of this module by its `_target_`, without its images; none of another."""
+    names = {"CIFAR10": CIFAR10_NAMES, "Digits": tuple(map(str, range(10)))}
+    module, _, name = str(target).rpartition(".")
+    return [*names.get(name, ())] if module == __name__ else []
 
 
 class Source(Protocol):

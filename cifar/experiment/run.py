@@ -23,6 +23,7 @@ from cifar.experiment.keeper import Keeper
 from cifar.experiment.stored.ancestry import content_hash
 from cifar.experiment.stored.formats import FORMAT_VERSION, unreadable
 from cifar.experiment.typed.command_line import continued
+from cifar.tracking.answers import write_predictions
 from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
 from cifar.training.step import keep
@@ -111,6 +112,7 @@ def train_and_test(
     loaders = build_loaders(cfg, parts)
     if not info.is_resumed and cfg.init_from is None:
         fit_to_images(parts.model, loaders.train)
+    facts |= {"class_names": loaders.class_names, "image_size": [*loaders.test.images.shape[2:]]}
     log_start(cfg, parts, loaders, summary["num_parameters"])
     with Guard(parts.tracker) as tracker:
         parts = replace(parts, tracker=tracker)
@@ -124,7 +126,9 @@ def train_and_test(
         with signals.deferred(lambda: write_json(folder / "summary.json", summary | {"status": "interrupted"})):
             diverged, test = fit_and_test(trainer, loaders.test, cfg.tta, summary)
         summary |= test.facts()
-        tracker.log_predictions(predictions_of(test, loaders))
+        predictions = predictions_of(test, loaders)
+        keep_predictions(folder, predictions)
+        tracker.log_predictions(predictions)
         tracker.summarise(summary | {"status": "diverged" if diverged else "completed"})
         log.info(f"Results: {shown(folder)}")
         keep(parts.train_step, parts.step_key)
@@ -160,6 +164,14 @@ def predictions_of(test: Evaluation, loaders: Loaders) -> Predictions:
     """Return what dashboards show of the test images."""
     images, labels = loaders.test.images.cpu(), loaders.test.labels.cpu()
     return Predictions(images, labels, test.predictions, test.confidences, loaders.class_names)
+
+
+def keep_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write predictions.npz; a failure costs a warning, because the results are more."""
+    try:
+        write_predictions(folder, predictions)
+    except OSError as error:
+        log.warning(f"The predictions can't be written to {folder}: {error.strerror or error}.")
 
 
 def fit_and_test(

@@ -22,8 +22,7 @@ class Predictions:
 
     def names(self) -> list[str]:
         """Return the K names of all classes that occur; one without a name has its number."""
-        num_classes = max(len(self.class_names), int(torch.cat([self.labels, self.predicted]).max()) + 1)
-        return self.class_names + [str(number) for number in range(len(self.class_names), num_classes)]
+        return named(self.class_names, int(torch.cat([self.labels, self.predicted]).max()) + 1)
 
     def confusion_matrix(self) -> Tensor:
         """Return how many images of a class (row) were predicted to be of a class (column), int64 (K, K)."""
@@ -43,3 +42,8 @@ class Predictions:
         order = self.confidences[wrong].nan_to_num(nan=-1.0).argsort(descending=True, stable=True)
         indices: list[int] = wrong[order[:number]].tolist()
         return indices
+
+
+def named(class_names: list[str], num_classes: int) -> list[str]:
+    """Return the names of at least `num_classes` classes; one without a name has its number."""
+    return class_names + [str(number) for number in range(len(class_names), num_classes)]

@@ -154,11 +154,24 @@ def set_up_device(
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic
     torch.set_num_threads(threads or DEFAULT_THREADS)
+    device = choose_device(name, precision, channels_last, fast_conv, compile, graph)
+    if device.torch_device.type == "cpu":
+        keep_memory()
+    return device
+
+
+def choose_device(
+    name: str,
+    precision: str,
+    channels_last: bool | None = None,
+    fast_conv: bool | None = None,
+    compile: bool = False,
+    graph: bool = False,
+) -> Device:
+    """Return the device called `name`, and change nothing of the process; raise `UserError` if there is none."""
     name = find_device(name)
     if graph and name != "cuda":
         raise UserError(f"device.graph=true is not possible on {name}: CUDA graphs need device=cuda.")
-    if name == "cpu":
-        keep_memory()
     return Device(
         torch_device=torch.device(name),
         precision=("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision,

@@ -3,6 +3,8 @@
 The logits of several views of an image are averaged; the accuracy is reported beside the plain one, never instead.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,3 +24,10 @@ def views(inputs: Tensor, tta: str) -> list[tuple[float, Tensor]]:
     shifted = [padded[:, :, 2:, 2:], padded[:, :, :-2, :-2]]
     both = [view for image in shifted for view in (image, image.flip(3))]
     return [(0.25, inputs), (0.25, inputs.flip(3)), *((0.125, view) for view in both)]
+
+
+def mean_logits(model: Callable[[Tensor], Tensor], inputs: Tensor, tta: str) -> tuple[Tensor, Tensor]:
+    """Return the model's logits (N, classes) for inputs (N, C, H, W), and their mean over the views of `tta`."""
+    weights, images = zip(*views(inputs, tta), strict=True)
+    outputs = [model(image) for image in images]
+    return outputs[0], sum(weight * output.float() for weight, output in zip(weights, outputs, strict=True))

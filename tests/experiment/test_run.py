@@ -29,7 +29,7 @@ def test_a_run_leaves_metrics_checkpoint_and_summary(tmp_path: Path, compose: Co
     cfg = compose(*QUIET, "epochs=2", "data.val_size=10")
     accuracy = run(cfg, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoint-1.pt", "checkpoint.pt", "metrics.jsonl", "summary.json",
+        "checkpoint-1.pt", "checkpoint.pt", "metrics.jsonl", "predictions.npz", "summary.json",
     ]  # fmt: skip
 
     lines = read_metrics(tmp_path)

@@ -23,7 +23,15 @@ from cifar.base.errors import UserError
 
 TARGET = "_target_"
 # Files that only a run, a sweep or a search leaves: what lies beside them may be a stranger's, wherever it lies.
-LEFT_BY_RUNS = ("summary.json", "metrics.jsonl", "multirun.yaml", "sweep.json", "study.db", "checkpoint.pt")
+LEFT_BY_RUNS = (
+    "summary.json",
+    "metrics.jsonl",
+    "multirun.yaml",
+    "sweep.json",
+    "study.db",
+    "checkpoint.pt",
+    "predictions.npz",
+)
 
 
 def targets_in(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
