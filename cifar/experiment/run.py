@@ -1,7 +1,8 @@
 """One run from its configuration: have everything built, train, test, and write down what happened."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -56,8 +57,17 @@ def run(
     kept_bytes = 0 if checkpoint is None else int(checkpoint["metrics"]["size"])
     is_resumed = checkpoint is not None
     info = RunInfo(config=resolve(cfg), is_resumed=is_resumed, folder=folder, kept_bytes=kept_bytes, **identity)
+    summary = first_facts(cfg, info, checkpoint)
+    with end_written(folder, summary, is_resumed):
+        check(cfg)
+        train_and_test(cfg, folder, info, summary, checkpoint, after_validation)
+    return score(summary)
+
+
+def first_facts(cfg: DictConfig, info: RunInfo, checkpoint: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what summary.json says of a run before anything is built."""
     init_hash = content_hash(cfg.init_from) if checkpoint is None else checkpoint["init_hash"]
-    summary: dict[str, Any] = {
+    return {
         "format_version": FORMAT_VERSION,
         "status": None,
         **info.origin,
@@ -66,20 +76,23 @@ def run(
         "config": info.config,
         "init_hash": init_hash,
     }
+
+
+@contextmanager
+def end_written(folder: Path, summary: dict[str, Any], is_resumed: bool) -> Iterator[None]:
+    """Write to summary.json, with the facts that are known by then, how the block ended."""
     lock = Watched(folder / LOCK)
     try:
-        check(cfg)
-        train_and_test(cfg, folder, info, summary, checkpoint, after_validation)
+        yield
         write_json(folder / "summary.json", summary | {"status": "completed"})
     except BaseException as error:
-        has_begun = checkpoint is None or summary["status"] is not None  # else the old summary is true
+        has_begun = not is_resumed or summary["status"] is not None  # else the old summary is true
         if has_begun and lock.is_same():  # else the folder may be another run's by now
             try:
                 write_json(folder / "summary.json", summary | describe_end(error))
             except OSError as trouble:
                 log.warning(f"{folder / 'summary.json'} can't be written: {trouble.strerror}.")
         raise
-    return score(summary)
 
 
 def identity_of(cfg: DictConfig, stored: dict[str, Any], origin: dict[str, Any] | None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Its settings files (`wandb login`, `wandb init`, `wandb offline`) count as its e
 """
 
 import atexit
-import hashlib
 import http.client
 import netrc
 import os
@@ -13,19 +12,18 @@ import ssl
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cifar.base.errors import UserError
-from cifar.base.paths import has_home
+from cifar.base.paths import has_home, python
+from cifar.tracking.wandb_names import fitting_tags
 
 if TYPE_CHECKING:
     from wandb import Settings
 
-# Characters that the service takes.
-NAME_LIMIT, TAG_LIMIT, ID_LIMIT, KEY_LIMIT = 128, 64, 64, 128
 PROJECT, TIMEOUT_SECONDS = "cifar", 20.0  # where neither the command line nor the environment says something
+LONGEST_SECONDS = 86_400  # to wait for the server
 OLD_MODES = {"dryrun": "offline", "run": "online"}
 # Its console output is ours to make, unless the environment asks for its own.
 QUIET: dict[str, Any] = {"silent": True, "console": "off"}
@@ -69,26 +67,6 @@ def settings_of_run(own: "Settings") -> dict[str, Any]:
     return {name: value for name, value in QUIET.items() if name not in own.model_fields_set}
 
 
-def fitting(text: str, limit: int) -> str:
-    """Return the text, or if it is too long its beginning and end, with a hash between that tells it from others."""
-    text = text.encode(errors="replace").decode()
-    if len(text) <= limit:
-        return text
-    middle = f"…{hashlib.sha256(text.encode()).hexdigest()[:8]}…"
-    tail = (limit - len(middle)) // 2
-    return f"{text[: limit - len(middle) - tail]}{middle}{text[-tail:]}"
-
-
-def fitting_tags(tags: list[str]) -> list[str]:
-    """Return the tags as the service takes them: none empty, none too long."""
-    return [fitting(tag.strip(), TAG_LIMIT) for tag in tags if tag.strip()]
-
-
-def fitting_keys(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics, pictures or figures with keys that the service takes."""
-    return {fitting(key, KEY_LIMIT): value for key, value in metrics.items()}
-
-
 def do_without_home() -> None:
     """Give the library a place for its own files until the process ends, if the user has no home to keep them in."""
     if not has_home() and "WANDB_CACHE_DIR" not in os.environ:
@@ -128,3 +106,32 @@ def answers(url: str, timeout_seconds: float, is_verified: bool = True) -> bool:
     except (OSError, http.client.HTTPException, ValueError):
         return False
     return True
+
+
+def choose_mode(asked: str, own: "Settings", timeout_seconds: float) -> tuple[str, str]:
+    """Return the mode for wandb.init when tracker.mode is `asked`, and why; `own` is what the environment says.
+
+    Raises `UserError` if tracker.mode=online is not possible.
+    """
+    if asked == "offline":
+        return "offline", "tracker.mode=offline"
+    wanted = OLD_MODES.get(own.mode, own.mode) if asked == "auto" else asked
+    if wanted in ("offline", "disabled"):
+        return wanted, f"WANDB_MODE={own.mode}" if "WANDB_MODE" in os.environ else "wandb's settings say so"
+    if not has_api_key(own.base_url):
+        problem = f"no API key; {python()} -m wandb login stores one"
+    elif not answers(own.base_url, timeout_seconds, is_verified=not own.insecure_disable_ssl):
+        problem = f"no answer from {own.base_url}"
+    else:
+        return wanted, "an API key is configured"
+    if asked == "online":
+        raise UserError(f"tracker.mode=online is not possible: {problem}. Use tracker.mode=offline or tracker=none.")
+    return "offline", problem
+
+
+def refuse_timeout(value: Any) -> None:
+    """Raise `UserError` if the value can't be the seconds to wait for a server."""
+    if value is not None and not (isinstance(value, (int, float)) and 0 < value <= LONGEST_SECONDS):
+        raise UserError(
+            f"tracker.timeout_seconds={value!r} is not possible: it takes a positive number, at most {LONGEST_SECONDS}."
+        )

@@ -26,7 +26,8 @@ from cifar.base.errors import UserError
 from cifar.base.paths import python
 from cifar.experiment.building import create
 from cifar.tracking.tracking import Guard, RunInfo
-from cifar.tracking.wandb_settings import environment, fitting, has_api_key
+from cifar.tracking.wandb_names import fitting
+from cifar.tracking.wandb_settings import choose_mode, environment, has_api_key
 from cifar.tracking.wandb_tracker import WandbTracker
 from tests.conftest import SLOW, TINY, Command, Compose, Start, read_metrics, read_summary
 
@@ -56,12 +57,10 @@ def records(run_folder: Path) -> list[dict[str, Any]]:
         ("auto", {"WANDB_API_KEY": "k", "WANDB_BASE_URL": "http://127.0.0.1:1"}, "offline"),
     ],
 )
-def test_choice_of_mode(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, variables: dict[str, str], expected: str
-) -> None:
+def test_choice_of_mode(monkeypatch: pytest.MonkeyPatch, mode: str, variables: dict[str, str], expected: str) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert make_tracker(tmp_path, mode).choose_mode(environment())[0] == expected
+    assert choose_mode(mode, environment(), 20)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -81,13 +80,13 @@ def test_an_impossible_variable_is_named(
         Guard(make_tracker(tmp_path)).__enter__()
 
 
-def test_online_without_key_or_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_online_without_key_or_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"tracker\.mode=online is not possible: no API key"):
-        make_tracker(tmp_path, "online").choose_mode(environment())
+        choose_mode("online", environment(), 20)
     monkeypatch.setenv("WANDB_API_KEY", "k")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     with pytest.raises(UserError, match=r"no answer from http://127\.0\.0\.1:1"):
-        make_tracker(tmp_path, "online").choose_mode(environment())
+        choose_mode("online", environment(), 20)
 
 
 def test_a_key_in_netrc_counts_for_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +128,7 @@ def test_a_name_may_be_a_number(tmp_path: Path, given: list[dict[str, Any]], com
 
 @pytest.mark.parametrize("variables", [{}, {"WANDB_INSECURE_DISABLE_SSL": "true"}])
 def test_a_server_whose_certificate_is_its_own_counts_where_the_environment_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     def answer(url: str, timeout: float, context: ssl.SSLContext) -> io.BytesIO:
         if context.verify_mode != ssl.CERT_NONE or context.check_hostname:
@@ -139,7 +138,7 @@ def test_a_server_whose_certificate_is_its_own_counts_where_the_environment_says
     monkeypatch.setattr("urllib.request.urlopen", answer)
     for name, value in {"WANDB_API_KEY": "k", "WANDB_BASE_URL": "https://wandb.example.org", **variables}.items():
         monkeypatch.setenv(name, value)
-    assert make_tracker(tmp_path).choose_mode(environment())[0] == ("online" if variables else "offline")
+    assert choose_mode("auto", environment(), 20)[0] == ("online" if variables else "offline")
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -503,7 +502,7 @@ def test_a_server_that_has_the_first_steps_gets_only_the_others(
     for name in ("offline-run-1-1", "offline-run-1-2", "run-2-1"):
         (tmp_path / "wandb" / name).mkdir(parents=True)
     assert math.isnan(next(info.kept_metrics())[0]["train/loss"])
-    monkeypatch.setattr(WandbTracker, "choose_mode", lambda *_: ("online", ""))
+    monkeypatch.setattr("cifar.tracking.wandb_tracker.choose_mode", lambda *_: ("online", ""))
     monkeypatch.setattr(WandbTracker, "init", lambda *_: Server())
     with WandbTracker(info):
         pass
