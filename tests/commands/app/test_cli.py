@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar.commands.app.cli import flags_first
+from tests import in_process
 from tests.conftest import QUIET, TINY, Command, read_metrics, read_summary
 
 
@@ -168,3 +170,30 @@ def test_a_folder_that_cant_be_written_is_one_message(tmp_path: Path, command: C
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "outputs" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("lr=1 --config-dir conf model=x -m seed=0,1", "--config-dir conf -m lr=1 model=x seed=0,1"),
+        ("lr=1 -cd a=b x=1 --cfg job", "-cd a=b --cfg job lr=1 x=1"),
+        ("lr=1 --config-dir=conf ~model", "--config-dir=conf lr=1 ~model"),
+        ("lr=1 --info defaults x=1", "--info defaults lr=1 x=1"),
+        ("lr=1 --info x=1", "--info lr=1 x=1"),
+        ("lr=1 --unknown x=1", "--unknown lr=1 x=1"),
+        ("-m lr=1,2", "-m lr=1,2"),
+        ("lr=1 --cfg", "--cfg lr=1"),
+        ("", ""),
+    ],
+)
+def test_flags_may_stand_anywhere_among_the_words(typed: str, expected: str) -> None:
+    assert flags_first(typed.split()) == expected.split()
+
+
+def test_a_flag_behind_words_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own" / "optimizer").mkdir(parents=True)
+    (tmp_path / "own" / "optimizer" / "mine.yaml").write_text("# @package _global_\nlr: 0.123\n")
+    outcome = in_process.call("optimizer=mine", "--config-dir", "own", "epochs=3", "--cfg", "job", "seed=4")
+    assert (outcome.code, outcome.errors) == (0, "")
+    assert all(line in outcome.output for line in ("lr: 0.123\n", "epochs: 3\n", "seed: 4\n"))
