@@ -1,22 +1,29 @@
 # make demo    install and run the whole path on real images, without a download of data
 # make test    install, then lint, types and tests (CIFAR10_ROOT=... adds the tests on the real CIFAR-10)
 # make slow    the tests that take longer
+# make cluster  the tests on a real SLURM, Ray cluster and the like, which are started here (their packages: as root)
 # make bench   the comparison of speed that stands in the README
 # make gpu     what an NVIDIA GPU has to show: tests, comparisons, recipes over many seeds; into outputs/gpu
 PYTHON ?= python3
 BIN := .venv/bin
 FAST := device.compile=true device.graph=true
 
-.PHONY: demo test lint slow bench gpu install constraints clean
+.PHONY: demo test lint slow cluster bench gpu install constraints clean
 
 demo: install
 	$(BIN)/cifar run experiment=demo
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not cluster"
 
 slow: install
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not cluster"
+
+CLUSTER := cluster
+
+cluster: install
+	sh tests/cluster_packages.sh
+	$(BIN)/python -m pytest -m "$(CLUSTER)" -rs
 
 bench: install
 	$(BIN)/cifar bench --model resnet50 vgg16 --steps 10 --rounds 9 --json outputs/bench.json

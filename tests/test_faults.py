@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cifar.base.run_folder import is_locked, locked
+from cifar.base.locks import is_locked, locked
 from cifar.base.sealed import read_checkpoint
 from cifar.sweeps.plan import Begun, make_plan, write_plan
 from tests.conftest import QUIET, ROOT, SLOW, TINY, Command, Start, read_metrics, read_summary

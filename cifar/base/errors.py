@@ -68,10 +68,10 @@ class Passing(BaseException):
 
 @contextmanager
 def continued_by(command: Callable[[], str | None]) -> Iterator[None]:
-    """Let what ends the block early know, as `way_on`, with which command to go on, if there is one."""
+    """Let what ends the block early know, as `way_on`, with which command to go on, if it does not know yet."""
     try:
         yield
     except BaseException as error:
         if (text := command()) is not None:
-            error.__dict__["way_on"] = f"Continue with: {text}"
+            error.__dict__.setdefault("way_on", f"Continue with: {text}")
         raise

@@ -1,70 +1,24 @@
-"""A run's folder: who may write to it, atomically written files, its summary, facts about the software."""
+"""A run's folder: atomically written files, its summary, facts about the software."""
 
 import errno
 import json
 import math
 import os
 import platform
-import re
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
 from cifar.base.errors import UserError
-from cifar.base.in_place import no_links, refuse_links
+from cifar.base.locks import LOCK, OWNER
 
-LOCK, OWNER = ".lock", ".lock-owner"
 SEAL_PREFIX = b"sha256:"  # how the last bytes of a checkpoint begin
 SEAL_BYTES = len(SEAL_PREFIX) + 64
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process off the folder, which is made if absent; raise `UserError` naming the one that is there.
-
-    The operating system ends a lock with its process, however that ends, so a dead process blocks nobody.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    refuse_links(folder)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        owner = "another process"
-        with suppress(OSError):
-            owner = (folder / OWNER).read_text().strip() or owner
-        raise UserError(f"{folder} is in use by {owner}. Wait for it, or stop it, or take another folder.") from None
-    try:
-        with open(folder / OWNER, "w", opener=no_links) as file:
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", leftover.name) and leftover.is_file():
-                leftover.unlink()
-        yield
-    finally:
-        with suppress(OSError):
-            (folder / OWNER).unlink(missing_ok=True)
-        lock.release()
-
-
-def is_locked(folder: Path) -> bool:
-    """Return whether a live process works in the folder."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except OSError:
-        return False
-    lock.release()
-    return False
 
 
 def holds_run(folder: Path) -> bool:

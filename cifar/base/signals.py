@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first lets the running step end and its state be saved, another one stops at once.
+"""Ctrl-C, SIGTERM, SIGHUP, SIGUSR2: the first lets the running step end and its state be saved, another stops at once.
 
 One process has one set of handlers, so this module keeps the state itself. `handled` is the context in which they
 count, `deferred` the one in which the first signal waits for `check`; anywhere else it raises
@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Any
 
 CLOSED_PIPE = 141  # 128 plus SIGPIPE's number, as a shell has it
-TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal or the connection is gone
+NEAR_LIMIT = signal.SIGUSR2  # a cluster sends it some time before a job's limit
+TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, NEAR_LIMIT)  # SIGHUP: the terminal or the connection is gone
 SAME_SECONDS = 0.5  # a terminal and a parent process may both deliver one and the same Ctrl-C
 
 _received: int | None = None

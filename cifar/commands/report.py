@@ -1,11 +1,13 @@
 """Report on a sweep, finished or not, or on several together: `cifar report multirun/DATE/TIME`."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 
 from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
 from cifar.reports.report import find_folders, report
+from cifar.sweeps.state import state_text
 
 EXAMPLES = """\
   cifar report multirun/2026-11-23/07-00-00    a sweep, finished or not
@@ -30,3 +32,6 @@ def make_report() -> None:
         folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
     )
     report(folders, output)
+    for folder in folders:
+        if (state := state_text(folder)) is not None:
+            print(f"{shlex.quote(str(folder))}: {state}")

@@ -15,6 +15,7 @@ from cifar.experiment.restore import MAY_CHANGE
 from cifar.experiment.typed.command_line import path_value
 from cifar.sweeps.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, go_to, refuse_untrusted, sweep_arguments
 from cifar.sweeps.plan import PLAN, num_over
+from cifar.sweeps.state import is_under_way
 
 EXAMPLES = f"""\
   cifar resume outputs/2026-11-23/06-11-37            a run, in its own folder
@@ -58,7 +59,8 @@ def resume_sweep(folder: Path, overrides: list[str], flags: list[str]) -> None:
     go_to(str(cwd), folder, "sweep")
     sys.argv = ["cifar run", *arguments]
     run.command()
-    print(f"All {num_over(folder)} jobs of {os.path.relpath(folder)} are done ({num_before} were before).")
+    if not is_under_way(folder):
+        print(f"All {num_over(folder)} jobs of {os.path.relpath(folder)} are done ({num_before} were before).")
 
 
 def absolute_flag(flag: str, value: str) -> str:

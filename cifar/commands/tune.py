@@ -13,8 +13,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar.base.errors import UserError, continued_by
+from cifar.base.locks import locked
 from cifar.base.paths import CONF, absolute
-from cifar.base.run_folder import locked, read_summary
+from cifar.base.run_folder import read_summary
 from cifar.commands.app import jobs
 from cifar.commands.app.new_folder import claim
 from cifar.commands.messages.exits import guard

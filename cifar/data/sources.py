@@ -22,8 +22,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from cifar.base.errors import UserError
+from cifar.base.locks import locked
 from cifar.base.paths import absolute, why_no_file
-from cifar.base.run_folder import locked, write_atomically
+from cifar.base.run_folder import write_atomically
 from cifar.base.sealed import read_checkpoint, sealed
 from cifar.data.images import Images as Images
 from cifar.data.splits import stratified_split

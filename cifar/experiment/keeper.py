@@ -9,8 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cifar.base import signals
-from cifar.base.in_place import Watched
-from cifar.base.run_folder import LOCK
+from cifar.base.locks import Held
 from cifar.experiment.config import config_hash
 from cifar.experiment.stored.configuration import references
 from cifar.experiment.stored.formats import FORMAT_VERSION
@@ -41,7 +40,7 @@ class Keeper:
         self.tracker, self.after_validation = tracker, after_validation
         self.checkpoints = Checkpoints(folder, **cfg.checkpoint, way_on=resume_command(folder))
         self.metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
-        self.lock = Watched(folder / LOCK)
+        self.lock = Held(folder)
         info = tracker.info
         self.facts = {
             "format_version": FORMAT_VERSION,

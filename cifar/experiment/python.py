@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cifar.base.in_place import run_log
+from cifar.base.locks import locked
 from cifar.base.paths import absolute
-from cifar.base.run_folder import holds_run, locked, read_summary, refuse_used_folder
+from cifar.base.run_folder import holds_run, read_summary, refuse_used_folder
 from cifar.experiment.config import AUTO, check, config_hash, resolve
 from cifar.experiment.restore import finished, restore
 from cifar.experiment.typed.compose import compose_words

@@ -13,10 +13,10 @@ from torch import nn
 
 from cifar.base import signals
 from cifar.base.errors import DivergedError, UserError, describe_end
-from cifar.base.in_place import Watched
+from cifar.base.locks import Held
 from cifar.base.nested import flatten
 from cifar.base.paths import shown
-from cifar.base.run_folder import LOCK, git_commit, library_versions, score, write_json
+from cifar.base.run_folder import git_commit, library_versions, score, write_json
 from cifar.data.loader import Loader
 from cifar.experiment.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.experiment.config import AUTO, check, config_hash, point_hash, resolve
@@ -81,7 +81,7 @@ def first_facts(cfg: DictConfig, info: RunInfo, checkpoint: dict[str, Any] | Non
 @contextmanager
 def end_written(folder: Path, summary: dict[str, Any], is_resumed: bool) -> Iterator[None]:
     """Write to summary.json, with the facts that are known by then, how the block ended."""
-    lock = Watched(folder / LOCK)
+    lock = Held(folder)
     try:
         yield
         write_json(folder / "summary.json", summary | {"status": "completed"})

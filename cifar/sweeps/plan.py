@@ -24,6 +24,7 @@ from cifar.base.run_folder import read_summary, to_json, write_json
 from cifar.experiment.typed.command_line import key_of as key_of
 
 PLAN = "sweep.json"
+OWN_NUMBER = "hydra.sweeper.number"  # the key by which a job knows its number, whatever its launcher counts
 OVER = ("completed", "diverged", "pruned")  # the statuses of runs that have a result
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from cifar.base.errors import UserError
-from cifar.base.run_folder import is_locked, locked, read_summary
+from cifar.base.locks import is_locked, locked
+from cifar.base.run_folder import read_summary
 from cifar.sweeps.plan import OVER
 from cifar.sweeps.ranges import Parameter, split_ranges
 

@@ -9,7 +9,7 @@ import pytest
 
 from cifar.base.errors import UserError
 from cifar.base.in_place import IN_PLACE, RunLog, Watched, refuse_links
-from cifar.base.run_folder import LOCK, locked
+from cifar.base.locks import LOCK, locked
 from cifar.experiment.run import run
 from cifar.tracking.tracking import MetricsFile
 from cifar.training.trainer import Trainer

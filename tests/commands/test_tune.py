@@ -19,7 +19,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from cifar.base.errors import UserError
-from cifar.base.run_folder import is_locked
+from cifar.base.locks import is_locked
 from cifar.commands.tune import new_search, same_search, split_own, tune
 from cifar.experiment.typed.compose import compose_words
 from cifar.experiment.typed.search_path import without_flags

@@ -20,7 +20,7 @@ import torch
 from torchvision import datasets
 
 from cifar.base.errors import UserError
-from cifar.base.run_folder import locked
+from cifar.base.locks import locked
 from cifar.data import sources
 from cifar.data.sources import CIFAR10, Digits, Images, RandomImages, read_batches, read_once
 

@@ -20,9 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar.base import signals, streams
 from cifar.base.errors import DivergedError, Passing, StoppedError, UserError, continued_by, describe_end
+from cifar.base.locks import is_locked, locked
 from cifar.base.orphans import ended_with_parent
 from cifar.base.paths import absolute, shown
-from cifar.base.run_folder import holds_run, is_locked, locked, read_summary, refuse_used_folder, score, write_json
+from cifar.base.run_folder import holds_run, read_summary, refuse_used_folder, score, write_json
 from cifar.commands.messages.config_files import placed_keys
 from cifar.experiment.config import check, config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore, restore_or_begin_anew, result_of, set_newer_aside

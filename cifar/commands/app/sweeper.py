@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, time
@@ -24,13 +25,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from cifar.base import signals
 from cifar.base.errors import StoppedError, UserError, continued_by
-from cifar.base.run_folder import locked, read_summary, refuse_used_folder, write_atomically
+from cifar.base.locks import locked
+from cifar.base.run_folder import read_summary, refuse_used_folder, write_atomically
 from cifar.commands.app.jobs import job_label, report_on
 from cifar.commands.messages.explain import explain
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.typed.command_line import quote, resume_command
 from cifar.sweeps.continuing import again, begun_by, is_auto, typed_again
 from cifar.sweeps.plan import (
+    OVER,
+    OWN_NUMBER,
     PLAN,
     Plan,
     find_runs,
@@ -59,13 +63,18 @@ class SweeperConf:
     max_batch_size: int | None = None  # so many jobs are handed to the launcher at once; null: all
     params: dict[str, str] | None = None  # swept keys; words of the command replace them
     same_base: bool = False  # refuse to go on when the configuration is not what it was
+    number: int | None = None  # every job is given its own
 
 
 class PlannedSweeper(Sweeper):
     """Run the jobs of a plan that is made once; a sweep that goes on takes up the one in its folder."""
 
     def __init__(
-        self, max_batch_size: int | None, params: dict[str, str] | None = None, same_base: bool = False
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        same_base: bool = False,
+        number: int | None = None,
     ) -> None:
         self.max_batch_size, self.params, self.same_base = max_batch_size, params or {}, same_base
 
@@ -87,15 +96,17 @@ class PlannedSweeper(Sweeper):
             multirun_yaml = OmegaConf.to_yaml(self.config).encode()
             write_atomically(folder / "multirun.yaml", lambda file: file.write(multirun_yaml))
             write_plan(folder, plan)
+            results: list[JobReturn] = []
             try:
                 results = self.launch(plan)
             finally:
-                if not signals.has_come() and find_runs(folder):
+                is_left = any(result.status == JobStatus.UNKNOWN for result in results)
+                if not signals.has_come() and not is_left and find_runs(folder):
                     report_on(folder, self.config.tracker)
             for result in results:
                 if result.status == JobStatus.FAILED:
                     raise result._return_value
-        if num_over(folder) == plan.num_done_before:
+        if num_over(folder) == plan.num_done_before and not is_left:
             log.info(progress(len(plan.jobs), statuses(folder), 0, plan.num_done_before))
         return results
 
@@ -148,7 +159,7 @@ class PlannedSweeper(Sweeper):
         assert isinstance(node, dict)
         subdir = quote(str(node["subdir"])).replace("\\${", "${")  # the other interpolations in it stay what they are
         jobs = [
-            [*job, f"hydra.sweep.subdir={subdir.replace(NUMBER, str(number))}"]
+            [*job, f"{OWN_NUMBER}={number}", f"hydra.sweep.subdir={subdir.replace(NUMBER, str(number))}"]
             for number, job in zip(plan.numbers, plan.jobs, strict=True)
         ]
         results: list[JobReturn] = []
@@ -169,9 +180,7 @@ class Jobs(LogJobReturnCallback):
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Give the job, which the launcher counts anew at every start, its own number, and say that it starts."""
-        plan = read_plan(Path(config.hydra.sweep.dir))
-        assert plan is not None
-        number = plan.numbers[config.hydra.job.num]
+        number = config.hydra.sweeper.number
         for node in (config.hydra.job, HydraConfig.instance().cfg.hydra.job):  # type: ignore[union-attr]
             with read_write(node):
                 node.num = number
@@ -200,6 +209,14 @@ class Jobs(LogJobReturnCallback):
         if plan := read_plan(folder):
             done = statuses(folder)
             self.log.info(progress(len(plan.jobs), done, time() - plan.started_at, plan.num_done_before))
+            if sum(status in (*OVER, "failed") for status in done) == len(plan.jobs):
+                report_if_left_alone(folder, config.tracker)
+
+
+def report_if_left_alone(folder: Path, tracker: DictConfig) -> None:
+    """Report on the sweep unless a process is at work that will: the one that waits for the jobs, or another job."""
+    with suppress(UserError), locked(folder):
+        report_on(folder, tracker)
 
 
 def name_job(prefix: str) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar.base.errors import UserError
+from cifar.base.locks import is_locked
 from cifar.base.nested import flatten
 from cifar.base.paths import absolute
-from cifar.base.run_folder import is_locked
 from cifar.experiment.config import decides_numbers
 from cifar.experiment.stored.formats import with_defaults
 from cifar.reports.runs.records import (

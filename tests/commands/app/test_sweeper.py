@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from cifar.base import signals
-from cifar.base.run_folder import is_locked
+from cifar.base.locks import is_locked
 from cifar.commands.app import jobs
 from cifar.sweeps.plan import PLAN, checksum, read_plan
 from tests.conftest import QUIET, ROOT, SLOW, Command, Start, read_metrics, read_summary

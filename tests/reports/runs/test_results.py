@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cifar.base.errors import UserError
-from cifar.base.run_folder import locked
+from cifar.base.locks import locked
 from cifar.reports.files.csv_files import points_csv, runs_csv
 from cifar.reports.findings.table import columns
 from cifar.reports.findings.verdict import verdict
