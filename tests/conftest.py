@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import cifar.experiment.config  # registers the schema
-from cifar.training.device import DEFAULT_THREADS
+from cifar.training.devices.device import DEFAULT_THREADS
 from tests.processes import ROOT as ROOT
 from tests.processes import Run
 

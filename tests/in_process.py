@@ -20,7 +20,7 @@ from cifar.commands.messages.config_files import placed_keys
 from cifar.experiment.building import build_optimizer, create
 from cifar.experiment.config import check, config_hash, point_hash, resolve
 from cifar.tracking.tracking import RunInfo
-from cifar.training.device import set_up_device
+from cifar.training.devices.device import set_up_device
 from tests.processes import ROOT
 
 

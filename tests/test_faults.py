@@ -64,7 +64,7 @@ def test_a_signal_ends_the_step_saves_and_the_run_can_be_resumed(
     folder = tmp_path / "outputs" / "run"
     summary = read_summary(folder)
     assert summary["status"] == "interrupted"
-    assert summary["steps"] == read_checkpoint(folder / "checkpoint.pt")["step"] >= 9
+    assert summary["steps"] == read_checkpoint(folder / "checkpoint.pt")["counters"]["step"] >= 9
     config = (folder / ".hydra" / "config.yaml").read_text()
 
     again = command(f"resume={resume}", SLOW[0], "log_every=1")
@@ -140,7 +140,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, comm
     assert not is_locked(sweep / "2")
     assert not (sweep / "3").exists()
     first = (sweep / "0" / "metrics.jsonl").read_bytes()
-    cut_at = read_checkpoint(sweep / "2" / "checkpoint.pt")["step"]
+    cut_at = read_checkpoint(sweep / "2" / "checkpoint.pt")["counters"]["step"]
 
     # from another folder, and with the same mistake in job 1
     again = start(str(sweep), SLOW[0], program=RESUME_SWEEP)
@@ -255,7 +255,8 @@ def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
     for number in range(2):
         summary = read_summary(tmp_path / "side" / str(number))
         assert summary["status"] == "interrupted"
-        assert summary["steps"] == read_checkpoint(tmp_path / "side" / str(number) / "checkpoint.pt")["step"] >= 1
+        state = read_checkpoint(tmp_path / "side" / str(number) / "checkpoint.pt")
+        assert summary["steps"] == state["counters"]["step"] >= 1
     assert not (tmp_path / "side" / "2" / "summary.json").exists()
 
 
@@ -288,7 +289,7 @@ def test_two_runs_in_one_folder(tmp_path: Path, start: Start, command: Command) 
         assert "Traceback" not in other.stderr
     run.send(signal.SIGKILL)
     assert run.end() == -signal.SIGKILL
-    steps = read_checkpoint(tmp_path / "one" / "checkpoint.pt")["step"]
+    steps = read_checkpoint(tmp_path / "one" / "checkpoint.pt")["counters"]["step"]
     again = command("resume=one", SLOW[0], f"epochs={steps // 8 + 1}")
     assert again.returncode == 0, again.stderr
     assert_no_step_is_missing_or_doubled(tmp_path / "one", steps + 8)

@@ -38,7 +38,7 @@ from cifar.experiment.config import check
 from cifar.experiment.run import new_trainer
 from cifar.experiment.typed.compose import compose_words
 from cifar.tracking.tracking import RunInfo
-from cifar.training.device import Device, set_up_device
+from cifar.training.devices.device import Device, set_up_device
 
 MATMUL_SIZE, MATMUL_REPEATS = 2048, 10
 WARM_UP_STEPS = 3

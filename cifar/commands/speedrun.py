@@ -22,6 +22,7 @@ from cifar.reports.findings.wording import percent, percent_with_interval
 from cifar.reports.runs.statistics import interval
 from cifar.tracking.tracking import RunInfo
 from cifar.training.step import keep
+from cifar.training.warm_up import warm_up
 
 EXAMPLES = """\
   cifar speedrun --recipes speedrun86 --seeds 5
@@ -35,7 +36,7 @@ def timed_run(words: list[str]) -> dict[str, Any]:
     parts = build_parts(cfg, RunInfo("speedrun", None, {}))
     loaders = build_loaders(cfg, parts)
     trainer = new_trainer(cfg, parts, loaders)
-    warmup_seconds = trainer.warm_up(loaders.test, cfg.tta)
+    warmup_seconds = warm_up(trainer, loaders.test, cfg.tta)
     elapsed = parts.device.stopwatch()
     fit_to_images(parts.model, loaders.train)
     trainer.fit()
@@ -48,8 +49,8 @@ def timed_run(words: list[str]) -> dict[str, Any]:
         "tta": cfg.tta,
         "tta_accuracy": test.tta_accuracy,
         "seconds": seconds,
-        "train_seconds": trainer.train_seconds,
-        "eval_seconds": trainer.eval_seconds,
+        "train_seconds": trainer.counters.train_seconds,
+        "eval_seconds": trainer.counters.eval_seconds,
         "warmup_seconds": warmup_seconds,
         "device": parts.device.describe(),
     }

@@ -28,9 +28,9 @@ from cifar.experiment.config import resolve
 from cifar.experiment.stored.ancestry import SPLIT, Ancestry, may_have_seen
 from cifar.experiment.stored.weights import load_weights
 from cifar.tracking.tracking import NoTracker, RunInfo
-from cifar.training.device import Device, set_up_device
-from cifar.training.fast_conv import speed_up
-from cifar.training.memory import has_batch_norm
+from cifar.training.devices.device import Device, set_up_device
+from cifar.training.devices.fast_conv import speed_up
+from cifar.training.devices.memory import has_batch_norm
 from cifar.training.optimizers import LIMITS, parameter_groups, refuse_unknown
 from cifar.training.schedules import Schedule
 from cifar.training.step import TrainingStep, build_step

@@ -72,7 +72,9 @@ class Keeper:
         self.lock.check()
         with trainer.apart_from_training():
             if self.checkpoints.exist() and not trainer.is_finite():
-                log.warning(f"The state after step {trainer.step} is not finite, so the checkpoint before it stays.")
+                log.warning(
+                    f"The state after step {trainer.counters.step} is not finite, so the checkpoint before it stays."
+                )
                 self.checkpoints.wait()
                 return
             self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **trainer.state_dict()})
@@ -87,7 +89,8 @@ class Keeper:
 
     def after_epoch(self, trainer: Trainer) -> None:
         """Save if it is due after this epoch, and pass the validation accuracy on."""
-        if self.checkpoints.due_after_epoch(trainer.epoch) or trainer.epoch == trainer.epochs:
+        counters = trainer.counters
+        if self.checkpoints.due_after_epoch(counters.epoch) or counters.epoch == trainer.epochs:
             self.save(trainer)
-        if trainer.val_result is not None:
-            self.after_validation(trainer.epoch, trainer.val_result.accuracy)
+        if counters.val_result is not None:
+            self.after_validation(counters.epoch, counters.val_result.accuracy)

@@ -201,7 +201,7 @@ def refuse_other_numbers(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     for key, (old, new) in number_changes(checkpoint["config"], resolve(cfg)).items():
         reason, kind = "it would have given other numbers so far", UserError
         if key == "epochs":
-            per_epoch, num_steps = checkpoint["steps_per_epoch"], checkpoint["step"]
+            per_epoch, num_steps = checkpoint["steps_per_epoch"], checkpoint["counters"]["step"]
             was, is_now = (create(cfg.schedule).over(epochs * per_epoch, per_epoch) for epochs in (old, new))
             if num_steps <= new * per_epoch and all(was(step) == is_now(step) for step in range(num_steps)):
                 continue

@@ -27,9 +27,10 @@ from cifar.experiment.typed.command_line import continued
 from cifar.tracking.answers import write_predictions
 from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
+from cifar.training.evaluation import Evaluation
 from cifar.training.step import keep
-from cifar.training.tallies import Evaluation
 from cifar.training.trainer import Trainer
+from cifar.training.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -166,9 +167,9 @@ def log_start(cfg: DictConfig, parts: Parts, loaders: Loaders, num_parameters: i
     )
 
 
-def warm_up(trainer: Trainer, test_loader: Loader, tta: str) -> dict[str, float]:
+def prepare(trainer: Trainer, test_loader: Loader, tta: str) -> dict[str, float]:
     """Have the device prepared for the run, and return for the summary how long that took, if it took any time."""
-    seconds = trainer.warm_up(test_loader, tta)
+    seconds = warm_up(trainer, test_loader, tta)
     signals.check()
     return {"warmup_seconds": seconds} if seconds else {}
 
@@ -196,13 +197,13 @@ def fit_and_test(
     """
     diverged = None
     try:
-        summary |= warm_up(trainer, test_loader, tta)
+        summary |= prepare(trainer, test_loader, tta)
         try:
             trainer.fit()
         except DivergedError as error:
             diverged = error
         test = trainer.test(test_loader, tta)
-        return diverged or trainer.watch.verdict(test.loss, trainer.step), test
+        return diverged or trainer.watch.verdict(test.loss, trainer.counters.step), test
     finally:
         summary |= trainer.progress()
 
@@ -242,7 +243,7 @@ def build_trainer(
     trainer = new_trainer(cfg, parts, loaders)
     if checkpoint is not None:
         go_on_from(checkpoint, trainer, f"The checkpoint in {folder}")
-        log.info(f"Resumed at step {trainer.step} of {trainer.epochs * len(loaders.train)}")
+        log.info(f"Resumed at step {trainer.counters.step} of {trainer.epochs * len(loaders.train)}")
         warn_of_other_software(checkpoint["software"], facts["software"])
     Keeper(cfg, folder, parts.tracker, facts, checkpoint, after_validation).follow(trainer)
     return trainer

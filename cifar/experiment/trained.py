@@ -35,8 +35,8 @@ from cifar.experiment.typed.compose import compose_words
 from cifar.tracking.answers import PREDICTIONS, read_predictions
 from cifar.tracking.predictions import named
 from cifar.training.checkpoint import load_state
-from cifar.training.device import Device, choose_device, find_device
-from cifar.training.fast_conv import speed_up
+from cifar.training.devices.device import Device, choose_device, find_device
+from cifar.training.devices.fast_conv import speed_up
 from cifar.training.tta import mean_logits
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 USED = ("tta", "eval_batch_size", "data.mean", "data.std", "data.test_limit", "device.name", "device.precision")
-FACTS = ("config_hash", "step", "epoch", "software", "run", "val_result", "best", "ancestry", "times_resumed")
+FACTS = ("config_hash", "counters", "software", "run", "ancestry", "times_resumed")
 LARGEST_SIZE = 4096  # of an image's side
 
 

@@ -5,7 +5,7 @@ keeps no state, so a resumed run needs only its step.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -146,3 +146,20 @@ def group_factors(
                 f"epochs, with a schedule of its own. {error}"
             ) from error
     return factors
+
+
+class LearningRates:
+    """The learning rates of an optimizer's groups of weights, from those that they have now, over a run's steps.
+
+    Raises `UserError`, naming the group, if the schedule does not fit into its epochs.
+    """
+
+    def __init__(
+        self, schedule: Schedule, groups: Sequence[Mapping[str, Any]], epochs: int, steps_per_epoch: int
+    ) -> None:
+        self.base_lrs = [float(group["lr"]) for group in groups]
+        self.factors = group_factors(schedule, groups, epochs, steps_per_epoch)
+
+    def at(self, step: int) -> list[float]:
+        """Return the rate of each group at a step, counted from 0."""
+        return [base_lr * factor(step) for base_lr, factor in zip(self.base_lrs, self.factors, strict=True)]

@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from cifar.base.errors import UserError
-from cifar.training.device import Device
+from cifar.training.devices.device import Device
 from cifar.training.tallies import Step, all_finite
 
 WARM_UP_STEPS = 3  # before a recording, as torch's notes on CUDA graphs advise

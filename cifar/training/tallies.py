@@ -1,4 +1,4 @@
-"""What a trainer measures: single steps, sums over steps, results on a set of images."""
+"""What a trainer measures: single steps, and sums over steps."""
 
 import math
 from collections.abc import Sequence
@@ -8,40 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result on one set of images: mean cross-entropy and fraction correct."""
-
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Evaluation(Result):
-    """A result with the classes predicted, (N,), and their softmax probabilities, (N,).
-
-    `tta_accuracy` is the fraction correct with test-time augmentation, None without.
-    """
-
-    predictions: Tensor
-    confidences: Tensor
-    tta_accuracy: float | None = None
-
-    def facts(self) -> dict[str, float]:
-        """Return what the summary says of the test images."""
-        facts = {"test_loss": self.loss, "test_accuracy": self.accuracy}
-        return facts if self.tta_accuracy is None else facts | {"test_tta_accuracy": self.tta_accuracy}
-
-
-@dataclass(frozen=True)
-class Best:
-    """The epoch, counted from 1, after which the validation accuracy was best for the first time."""
-
-    epoch: int
-    accuracy: float
 
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:
@@ -169,8 +135,3 @@ class Totals:
     def grad_norm(self) -> float:
         """Mean over the finite steps, NaN without any."""
         return self.norm_sum / self.num_steps if self.num_steps else math.nan
-
-
-def outlook(loss: float, seconds: float, num_done: int, num_left: int) -> str:
-    """Return what a progress bar says of the whole run: its loss, and the time left if the steps go on as they did."""
-    return f"loss {loss:.4f}, the run ends in {tqdm.format_interval(seconds / num_done * num_left)}"

@@ -78,7 +78,7 @@ def test_a_run_whose_lock_or_metrics_vanish_stops_and_leaves_the_folder_to_the_o
     take_step = Trainer.take_step
 
     def vanish(trainer: Trainer, *batch: object) -> float:
-        if trainer.step == 3:
+        if trainer.counters.step == 3:
             (tmp_path / name).unlink()
             if name == LOCK:
                 (tmp_path / "summary.json").write_text('{"status": "running", "of": "the other run"}')

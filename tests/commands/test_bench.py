@@ -14,7 +14,7 @@ from cifar.commands import bench
 from cifar.commands.bench import OURS, PLAIN, Pictures, matmul_rate, our_loop, plain_loop, step_flops, table
 from cifar.data.sources import Images
 from cifar.experiment.typed.compose import compose_words
-from cifar.training.device import Device
+from cifar.training.devices.device import Device
 from tests.conftest import QUIET
 
 

@@ -19,7 +19,7 @@ from cifar.experiment.run import build_trainer
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
 from cifar.tracking.tracking import RunInfo
-from cifar.training.fast_conv import speed_up
+from cifar.training.devices.fast_conv import speed_up
 from tests.conftest import QUIET, ROOT, Command, Compose, read_metrics, read_summary
 
 QUIET_ON_CIFAR10 = [word for word in QUIET if not word.startswith("data")] + ["data.limit=100", "data.test_limit=50"]

@@ -90,12 +90,12 @@ def results(folder: Path) -> dict[str, Any]:
     kept = ("status", "config_hash", "steps", "epochs", "test_loss", "test_accuracy", "val_loss", "val_accuracy",
             "best_val_accuracy", "best_val_epoch")  # fmt: skip
     state = read_checkpoint(folder / "checkpoint.pt")
-    parts = ("model", "optimizer", "rng", "step", "epoch", "index", "num_images", "num_skipped", "last_loss",
-             "val_result", "best", "epoch_totals")  # fmt: skip
+    counters = {name: value for name, value in state["counters"].items() if not name.endswith("_seconds")}
+    parts = ("model", "optimizer", "rng", "num_skipped", "last_loss")
     return {
         "metrics": lines,
         "summary": {key: summary.get(key) for key in kept},
-        "state": {part: state[part] for part in parts},
+        "state": {part: state[part] for part in parts} | counters,
     }
 
 
@@ -228,7 +228,7 @@ def test_what_may_be_given_beside_resume_is_taken(
     cfg, checkpoint = restore(compose(*given, f"resume={cut_run}"), cut_run, given, FOLDERS)
     assert OmegaConf.select(cfg, key) == value
     assert checkpoint is not None
-    assert checkpoint["step"] == 9
+    assert checkpoint["counters"]["step"] == 9
     others = {name: node for name, node in before["config"].items() if name not in ("resume", key.partition(".")[0])}
     assert {name: node for name, node in resolve(cfg).items() if name in others} == others
 
@@ -304,7 +304,7 @@ def test_an_older_checkpoint_can_be_chosen(
     older = cut_run / "checkpoint-1.pt"
     cfg, checkpoint = restore(compose(f"resume={older}"), cut_run, [], FOLDERS)
     assert checkpoint is not None
-    assert checkpoint["step"] == 6
+    assert checkpoint["counters"]["step"] == 6
     assert len(find_checkpoints(cut_run)) == 2  # nothing has changed before it is sure that the run goes on
     (cut_run / "checkpoint.pt.newer").touch()
     set_newer_aside(str(older), cut_run)
@@ -371,7 +371,7 @@ def test_a_diverged_run_can_go_on_if_steps_are_skipped(
     take_step = Trainer.take_step
 
     def overflow(trainer: Trainer, inputs: torch.Tensor, labels: torch.Tensor) -> float:
-        return take_step(trainer, inputs * torch.inf if trainer.step == 8 else inputs, labels)
+        return take_step(trainer, inputs * torch.inf if trainer.counters.step == 8 else inputs, labels)
 
     monkeypatch.setattr(Trainer, "take_step", overflow)
     with pytest.raises(DivergedError, match="at step 9"):

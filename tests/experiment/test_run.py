@@ -14,7 +14,7 @@ from cifar.experiment.config import config_hash, point_hash, resolve
 from cifar.experiment.run import run
 from cifar.models.resnet import resnet50
 from cifar.tracking.tracking import RunInfo
-from cifar.training.device import DEFAULT_THREADS
+from cifar.training.devices.device import DEFAULT_THREADS
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 from tests.experiment.test_config import CHOICES
 
@@ -56,7 +56,7 @@ def test_a_run_leaves_metrics_checkpoint_and_summary(tmp_path: Path, compose: Co
     assert summary["config"] == resolve(cfg)
 
     checkpoint = read_checkpoint(tmp_path / "checkpoint.pt")
-    assert (checkpoint["step"], checkpoint["epoch"]) == (14, 2)
+    assert (checkpoint["counters"]["step"], checkpoint["counters"]["epoch"]) == (14, 2)
     assert checkpoint["config"] == resolve(cfg)
     assert {"model", "optimizer", "rng", "config_hash"} <= set(checkpoint)
 

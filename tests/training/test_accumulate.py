@@ -10,8 +10,8 @@ from cifar.models.resnet import resnet50
 from cifar.models.resnet18 import resnet18
 from cifar.models.speednet import speednet
 from cifar.models.vgg import vgg16
-from cifar.training.device import Device
-from cifar.training.memory import has_batch_norm, ways_out
+from cifar.training.devices.device import Device
+from cifar.training.devices.memory import has_batch_norm, ways_out
 from cifar.training.step import TrainingStep
 from tests.conftest import ROOT
 

@@ -12,7 +12,7 @@ from cifar.base.errors import DivergedError
 from cifar.base.sealed import read_checkpoint
 from cifar.experiment.run import run
 from cifar.training.checkpoint import find_checkpoints
-from cifar.training.device import Device
+from cifar.training.devices.device import Device
 from cifar.training.divergence import MAX_IN_A_ROW, Watch
 from cifar.training.schedules import Constant
 from cifar.training.step import TrainingStep
@@ -150,7 +150,7 @@ def test_weights_that_overflow_in_the_last_step_are_a_divergence() -> None:
     step = TrainingStep(model, optim.SGD(model.parameters(), lr=0.1), Device(torch.device("cpu"), "fp32"))
 
     def overflow() -> None:
-        if trainer.step == 10:
+        if trainer.counters.step == 10:
             next(model.parameters()).data.fill_(math.inf)
 
     trainer = Trainer(step, Constant(), make_loader(100), None, epochs=1, log_every=10, between_batches=overflow)
@@ -258,7 +258,7 @@ def test_neither_saving_nor_validating_counts_as_training(monkeypatch: pytest.Mo
     trainer.fit()
     speeds = [metrics["train/images_per_second"] for metrics in logged if "train/images_per_second" in metrics]
     assert speeds == [5.0] * 4
-    assert trainer.train_seconds == 40.0
+    assert trainer.counters.train_seconds == 40.0
     assert seconds[:6] == [2.0, 4.0, 6.0, 8.0, 0.0, 2.0]
     assert trainer.progress()["images_per_second"] == 5.0
 
@@ -320,6 +320,6 @@ def test_the_best_epoch_is_the_first_of_equals(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Trainer, "evaluate", evaluated)
     trainer.fit()
-    assert trainer.best is not None
-    assert (trainer.best.epoch, trainer.best.accuracy) == (2, 0.7)
+    assert trainer.counters.best is not None
+    assert (trainer.counters.best.epoch, trainer.counters.best.accuracy) == (2, 0.7)
     assert MAX_IN_A_ROW == 10

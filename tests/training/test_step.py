@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cifar.base.errors import UserError
 from cifar.experiment.run import run
 from cifar.training import step as steps
-from cifar.training.device import Device, set_up_device
+from cifar.training.devices.device import Device, set_up_device
 from cifar.training.optimizers import Muon
 from cifar.training.step import RecordedStep, TrainingStep, build_step, keep
 from tests.conftest import QUIET, Compose, read_metrics, read_summary

@@ -15,11 +15,12 @@ from torch.nn import functional as F
 from cifar.base.errors import DivergedError, UserError
 from cifar.data.augment import CropFlip
 from cifar.data.loader import Loader
-from cifar.training.device import set_up_device
-from cifar.training.memory import explain_out_of_memory
+from cifar.training.devices.device import set_up_device
+from cifar.training.devices.memory import explain_out_of_memory
+from cifar.training.progress import outlook
 from cifar.training.schedules import Constant, Cosine, Schedule, Step
 from cifar.training.step import TrainingStep
-from cifar.training.tallies import Window, outlook
+from cifar.training.tallies import Window
 from cifar.training.trainer import Metrics, Trainer
 from tests.tiny_model import tiny
 
@@ -197,8 +198,8 @@ def test_zero_epochs_train_nothing_but_save_and_validate() -> None:
     before = [parameter.clone() for parameter in trainer.model.parameters()]
     trainer.fit()
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
-    assert (logged, saved, trainer.step) == ([], [1], 0)
-    assert trainer.val_result is not None
+    assert (logged, saved, trainer.counters.step) == ([], [1], 0)
+    assert trainer.counters.val_result is not None
     trainer.test(make_loader(20))
     assert [sorted(metrics) for metrics in logged] == [["epoch", "step", "test/accuracy", "test/loss"]]
 
@@ -233,7 +234,7 @@ def test_saved_state_holds_what_a_resume_needs(tmp_path: Path) -> None:
     trainer.fit()
     torch.save(trainer.state_dict(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert (state["step"], state["epoch"]) == (20, 2)
+    assert (state["counters"]["step"], state["counters"]["epoch"]) == (20, 2)
     assert state["model"].keys() == trainer.model.state_dict().keys()
     assert state["optimizer"]["state"][0]["step"] == 20
     assert torch.equal(state["rng"]["cpu"], torch.get_rng_state())
@@ -317,7 +318,7 @@ def test_a_skipped_step_changes_neither_weights_nor_statistics_nor_the_optimizer
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[index][key])), key
     assert not torch.equal(states[3]["inner.0.weight"], states[4]["inner.0.weight"])
     assert trainer.watch.num_skipped == trainer.progress()["skipped_steps"] == 2
-    assert (trainer.step, trainer.epoch) == (10, 1)
+    assert (trainer.counters.step, trainer.counters.epoch) == (10, 1)
     steps = [metrics for metrics in logged if "lr" in metrics]
     assert [metrics.get("train/skipped_steps", 0) for metrics in steps] == [0, 0, 1, 2, 2, 2, 2, 2, 2, 2]
     assert [math.isnan(metrics["train/loss"]) for metrics in steps] == [number in (3, 4) for number in range(1, 11)]
@@ -348,7 +349,7 @@ def test_without_a_fault_skip_and_stop_are_the_same_to_the_last_bit() -> None:
 def test_a_gradient_that_is_not_finite_stops_the_run_too() -> None:
     trainer, _ = make_trainer(make_loader(), log_every=5)
     weight = next(trainer.model.parameters())
-    weight.register_hook(lambda gradient: gradient * math.inf if trainer.step == 3 else gradient)
+    weight.register_hook(lambda gradient: gradient * math.inf if trainer.counters.step == 3 else gradient)
     with pytest.raises(DivergedError, match=r"the norm of the gradient is (inf|nan) at step 4 \(epoch 1\)"):
         trainer.fit()
 
@@ -429,7 +430,7 @@ def test_random_states_of_other_devices_do_not_matter() -> None:
 def test_the_bar_shows_the_loss_and_the_time_left_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where the loop has waited for the device anyway."""
     shown: list[str] = []
-    monkeypatch.setattr("cifar.training.trainer.tqdm.set_postfix_str", lambda bar, text, refresh: shown.append(text))
+    monkeypatch.setattr("cifar.training.progress.tqdm.set_postfix_str", lambda bar, text, refresh: shown.append(text))
     trainer, logged = make_trainer(make_loader(), log_every=5, epochs=3)
     trainer.fit()
     losses = losses_of(logged)

@@ -51,7 +51,9 @@ def seen_by(checkpoint: dict[str, Any]) -> Ancestry | None:
     data = config.get("data") if isinstance(config, dict) else None
     if not isinstance(data, dict) or before is None:
         return None
-    return [*before, {key: data.get(key) for key in SPLIT}] if checkpoint.get("step") != 0 else before
+    counters = checkpoint.get("counters", checkpoint)  # which were parts of their own before format 4
+    is_trained = not isinstance(counters, dict) or counters.get("step") != 0
+    return [*before, {key: data.get(key) for key in SPLIT}] if is_trained else before
 
 
 def may_have_seen(ancestry: Ancestry | None, split: dict[str, Any]) -> bool:

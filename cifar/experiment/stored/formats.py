@@ -12,8 +12,9 @@ from typing import Any
 from cifar.base.errors import UserError
 from cifar.experiment.stored.ancestry import ancestry_of
 
-# 1, which did not say so, had the configuration a second time, with interpolations; 2 weighed steps, not images
-FORMAT_VERSION = 3
+# 1, which did not say so, had the configuration a second time, with interpolations; 2 weighed steps, not images; 3 had
+# every counter as a part of its own
+FORMAT_VERSION = 4
 
 # Keys of the configuration that came later: since which format, and what runs before them behaved like; "=key" stands
 # for another key's value. Those that came since format 2 enter no hash while they have this value.
@@ -69,21 +70,23 @@ PARTS: dict[str, tuple[type, ...]] = {
     "scaler": (dict,),
     "rng": (dict,),
     "steps_per_epoch": (int,),
-    "step": (int,),
-    "epoch": (int,),
-    "index": (int,),
-    "num_images": (int,),
+    "counters": (dict,),
+    "counters.step": (int,),
+    "counters.epoch": (int,),
+    "counters.index": (int,),
+    "counters.num_images": (int,),
+    "counters.train_seconds": NUMBER,
+    "counters.eval_seconds": NUMBER,
+    "counters.train_loss": (*NUMBER, NOTHING),
+    "counters.epoch_totals": (dict,),
+    "counters.val_result": (dict, NOTHING),
+    "counters.best": (dict, NOTHING),
     "num_skipped": (int,),
     "num_in_a_row": (int,),
-    "train_seconds": NUMBER,
-    "eval_seconds": NUMBER,
     "last_loss": (*NUMBER, NOTHING),
-    "train_loss": (*NUMBER, NOTHING),
     "window": (dict,),
-    "epoch_totals": (dict,),
-    "val_result": (list, NOTHING),
-    "best": (dict, NOTHING),
 }
+COUNTERS = [key.removeprefix("counters.") for key in PARTS if key.startswith("counters.")]
 # Parts that came later, and what they would have held before.
 ADDED_PARTS: dict[str, Any] = {"references": {}, "init_hash": None, "scaler": {}, "num_in_a_row": 0}
 
@@ -151,6 +154,8 @@ def read_run(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(f"{origin} was written by a later version of this program, in format {version}: update it.")
     content = {**ADDED_PARTS, "ancestry": ancestry_of(checkpoint), **checkpoint}
+    if version < 4:
+        content = with_counters(content)
     for key, kinds in PARTS.items():
         *parents, name = key.split(".")
         node = find(content, parents)
@@ -163,10 +168,20 @@ def read_run(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
     if not re.fullmatch(r"[\w-]+", content["run"]["id"]):
         raise UserError(f"{origin} has a name for the dashboard that is none: {content['run']['id']!r}.")
     try:
-        window, totals = weighing_images(content["window"], content["epoch_totals"])
+        counters = content["counters"]
+        window, totals = weighing_images(content["window"], counters["epoch_totals"])
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise unreadable(origin, error) from None
-    return content | {"config": with_defaults(content["config"]), "window": window, "epoch_totals": totals}
+    counters = counters | {"epoch_totals": totals}
+    return content | {"config": with_defaults(content["config"]), "window": window, "counters": counters}
+
+
+def with_counters(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of an earlier format with all counters in one, as since format 4."""
+    counters = {name: content[name] for name in COUNTERS if name in content}
+    if isinstance(result := counters.get("val_result"), list) and len(result) == 2:
+        counters["val_result"] = dict(zip(("loss", "accuracy"), result, strict=True))
+    return {name: value for name, value in content.items() if name not in counters} | {"counters": counters}
 
 
 def unreadable(origin: str, error: Exception) -> UserError:

@@ -23,14 +23,16 @@ from cifar.experiment.stored.formats import (
     ADDED_KEYS,
     ADDED_PARAMETERS,
     ADDED_PARTS,
+    COUNTERS,
     FORMAT_VERSION,
     PARTS,
     called,
     read_run,
+    with_counters,
     with_defaults,
     without_defaults,
 )
-from cifar.training.device import set_up_device
+from cifar.training.devices.device import set_up_device
 from tests.conftest import ROOT, Compose, read_summary
 
 FIRST = ROOT / "tests" / "formats" / "1"  # a run of the first format, cut in the second of two epochs
@@ -126,10 +128,19 @@ def test_a_key_that_comes_later_takes_the_value_of_before_and_changes_no_hash(mo
     assert config_hash({**before, "tta": "none"}) != hash_before  # the hashes of the first format stay
 
 
+@pytest.mark.parametrize("name", COUNTERS)
+def test_a_counter_that_an_earlier_format_lacks_is_named_too(cut: Path, name: str) -> None:
+    content = read_checkpoint(cut / "checkpoint.pt")
+    assert with_counters(content)["counters"].keys() == {*COUNTERS}
+    del content[name]
+    with pytest.raises(UserError, match=rf"^FILE is intact, but lacks its part 'counters\.{name}' \(format 1\)"):
+        read_run(content, "FILE")
+
+
 @pytest.mark.parametrize("part", [*PARTS])
 def test_an_intact_checkpoint_that_lacks_a_part_is_one_message(cut: Path, compose: Compose, part: str) -> None:
     added: dict[str, Any] = {**ADDED_PARTS, "ancestry": []}
-    content = read_checkpoint(cut / "checkpoint.pt") | added | {"format_version": 2}
+    content = with_counters(read_checkpoint(cut / "checkpoint.pt") | added) | {"format_version": FORMAT_VERSION}
     *parents, name = part.split(".")
     node = content[parents[0]] if parents else content
     for problem in ("lacks its part", "has a part"):

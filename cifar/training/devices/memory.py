@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cifar.base.errors import UserError
-from cifar.training.device import Device
+from cifar.training.devices.device import Device
 
 
 def has_batch_norm(model: nn.Module) -> bool:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from cifar.base.errors import UserError
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16
-from cifar.training import fast_conv
-from cifar.training.fast_conv import (
+from cifar.training.devices import fast_conv
+from cifar.training.devices.fast_conv import (
     ALGORITHMS,
     MIN_GROUPED_TILES,
     PAIR,

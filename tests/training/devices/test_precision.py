@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 from cifar.base.errors import DivergedError, UserError
 from cifar.base.sealed import read_checkpoint
 from cifar.experiment.run import run
-from cifar.training.device import Device
+from cifar.training.devices.device import Device
 from cifar.training.divergence import MAX_IN_A_ROW, Watch
 from cifar.training.optimizers import Muon
 from cifar.training.schedules import Constant
@@ -172,7 +172,7 @@ def test_an_overflow_in_between_is_no_divergence_and_counts_in_no_mean(on_nonfin
     assert trainer.watch.num_skipped == 0
     assert "skipped_steps" not in trainer.progress()
     assert trainer.train_step.scaler.get_scale() == 2**13
-    assert trainer.train_loss == pytest.approx(sum(loss for loss in losses if loss == loss) / 17)
+    assert trainer.counters.train_loss == pytest.approx(sum(loss for loss in losses if loss == loss) / 17)
 
 
 @pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])

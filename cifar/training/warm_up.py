@@ -1,0 +1,29 @@
+"""What a device prepares once, before a run's first step."""
+
+from time import perf_counter
+
+import torch
+
+from cifar.data.loader import Loader
+from cifar.training.trainer import Trainer
+from cifar.training.tta import mean_logits
+
+
+def warm_up(trainer: Trainer, test_loader: Loader, tta: str) -> float:
+    """Have the device compile, record and choose what it needs before the first step; return the seconds.
+
+    It changes no number of the run. A processor that compiles nothing needs none.
+    """
+    device, model, train_loader = trainer.device, trainer.model, trainer.train_loader
+    if not device.needs_warm_up or trainer.counters.epoch == trainer.epochs:
+        return 0.0
+    model.train()
+    inputs, labels = next(iter(train_loader.epoch(0)))
+    sizes = {len(labels), len(train_loader.images) % len(labels) or len(labels)}
+    seconds = sum(trainer.train_step.warm_up(inputs[:size], labels[:size]) for size in sorted(sizes, reverse=True))
+    start = perf_counter()
+    model.eval()
+    with torch.inference_mode(), device.autocast():
+        mean_logits(model, next(iter(test_loader.epoch(0)))[0], tta)
+    device.wait()
+    return seconds + perf_counter() - start
