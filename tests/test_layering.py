@@ -64,19 +64,6 @@ def test_within_a_wing_imports_go_down_too() -> None:
     [*TopologicalSorter({module: own_imports(module) for module in WITHIN}).static_order()]  # raises for a circle
 
 
-def test_within_the_reports_folders_go_down_too() -> None:
-    rooms = ["runs", "findings", "figures", "files"]
-
-    def place(module: str) -> int:
-        room = module.split(".")[1]
-        return rooms.index(room) if room in rooms else len(rooms)
-
-    for module in MODULES:
-        if module.startswith("reports."):
-            for other in own_imports(module):
-                assert not other.startswith("reports.") or place(other) <= place(module), f"{module} imports {other}"
-
-
 def test_folders_within_a_wing_do_not_import_each_other_in_a_circle() -> None:
     rooms: dict[str, set[str]] = {}  # a folder of a wing counts as one module
     for module in WITHIN:

@@ -58,7 +58,7 @@ def study_figures(results: Results, output: Path) -> list["Figure"]:
     try:
         from cifar.reports.figures.study import draw_study
 
-        return draw_study(output, results.warnings)
+        return draw_study(output, output, results.warnings)
     except (UserError, ImportError) as error:
         results.warnings.append(f"The search's history is not shown: {error}")
         return []

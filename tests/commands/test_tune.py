@@ -385,7 +385,7 @@ def test_importances_are_optunas_and_few_trials_have_none(tmp_path: Path) -> Non
     found = importances(tmp_path)
     assert found == optuna.importance.get_param_importances(study)
     assert next(iter(found)) == "optimizer"
-    assert [figure.stem for figure in draw_study(tmp_path, [])] == ["history", "importances"]
+    assert [figure.stem for figure in draw_study(tmp_path, tmp_path, [])] == ["history", "importances"]
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, command: Command) -> None:

@@ -9,6 +9,7 @@ from cifar.reports.figures.drawing import (
     GREY,
     MAX_VECTORS,
     add_legend,
+    letters_in,
     new_canvas,
     others_entry,
 )
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 CROSS: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 9, "markeredgewidth": 2}
 
 
-def draw_accuracy(results: Results, key: str) -> "Canvas":
+def draw_accuracy(results: Results, key: str, width: float | None = None) -> "Canvas":
     """Draw the mean accuracy, with its interval, against a swept number; a line for each choice of the other keys.
 
     A point with a diverged run has a cross. The test accuracy stands beside the validation accuracy, hollow. Of points
-    with too few seeds for an interval the seeds' own values are dots.
+    with too few seeds for an interval the seeds' own values are dots. Without a `width` it is 7 inches wide.
     """
-    canvas, (axes,) = new_canvas(7, 4.2)
+    width = width or 7
+    height = 0.6 * width
+    canvas, (axes,) = new_canvas(width, height)
     series, names, is_scatter = find_series(results, key)
     shows_test = results.has_val and len(series) <= len(COLOURS) and not is_scatter
     entries, seen = [], []
@@ -48,10 +51,10 @@ def draw_accuracy(results: Results, key: str) -> "Canvas":
     numbers = sorted({place for points in series for place in places_of(points, key, results.score_key)[0]})
     if sum(map(len, series)) > MAX_VECTORS:
         axes.set_rasterization_zorder(5)
-    axes.set_xlabel(shorten(key))
+    axes.set_xlabel(shorten(key, letters_in(width - 0.8)))
     axes.set_ylabel("accuracy (%)" if shows_test else f"{main_label(results)} accuracy (%)")
-    set_number_axis(axes, key, numbers, 6.2)
-    set_accuracy_axis(axes, seen, 3.4)
+    set_number_axis(axes, key, numbers, width - 0.8)
+    set_accuracy_axis(axes, seen, height - 0.8)
     entries = entries[::-1] + others_entry(axes, len(series) - len(COLOURS))
     add_legend(canvas, entries + mark_entries(axes, results, shows_test))
     return canvas

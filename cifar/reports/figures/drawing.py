@@ -4,6 +4,7 @@
 texts come from runs ("$" is no formula), and a figure that fails costs a warning.
 """
 
+import io
 import re
 import warnings as python_warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cifar.base.run_folder import write_atomically
+from cifar.reports.findings.wording import MAX_LABEL, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +25,34 @@ if TYPE_CHECKING:
 INK, LINE, PAPER = "#1D2126", "#E1E4E8", "#FFFFFF"
 # Okabe & Ito's colours, which the colour-blind tell apart (2008, jfly.uni-koeln.de/color)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", INK)
+# What they and the three above are where the reader's system is dark.
+DARK_COLOURS = ("#4FA8E0", "#F08A4B", "#2FC79A", "#E39CC3", "#F0B840", "#8CCBF2", "#B48CCB")
+DARK = {INK: "#E6E8EB", LINE: "#343B44", PAPER: "#15181C"} | dict(zip(COLOURS, DARK_COLOURS, strict=False))
 GREY, DARK_GREY = "#B8B8B8", "#808080"  # both can be seen on white and on black
 MAX_VECTORS = 150  # marks in a picture: beyond, an SVG holds them as pixels, which is smaller
 CHARACTER = 6.4  # points, about the width of one at `FONT_SIZE`
 FONT_SIZE = 10
+HANDLE = 40  # points that an entry of a legend takes beside its text
+BAND = 0.25  # the opacity of a band over seeds
+
+
+@dataclass(frozen=True)
+class Style:
+    """For what figures are drawn: the kinds of files, a width in inches, and the sizes of texts in points.
+
+    Without a width every figure has its own. `suffix` ends the files' stems.
+    """
+
+    kinds: tuple[str, ...] = ("png", "svg")
+    width: float | None = None
+    suffix: str = ""
+    family: tuple[str, ...] = ("DejaVu Sans",)
+    label_size: float = FONT_SIZE
+    tick_size: float = FONT_SIZE
+    legend_size: float = 9
+
+
+SCREEN = Style()
 
 
 @dataclass(frozen=True)
@@ -37,16 +63,16 @@ class Figure:
     title: str
 
 
-Drawing = tuple[Figure, "Callable[[], Canvas]"]
+Drawing = tuple[Figure, "Callable[[float | None], Canvas]"]  # what draws it takes the width in inches
 
 
-def render(drawings: Sequence[Drawing], folder: Path, warnings: list[str]) -> list[Figure]:
+def render(drawings: Sequence[Drawing], folder: Path, warnings: list[str], style: Style = SCREEN) -> list[Figure]:
     """Draw the figures into the folder and return those that could be drawn; the others cost a warning each."""
     drawn = []
     for figure, draw in drawings:
         try:
-            with plain_style(figure.stem):
-                save(draw(), folder / figure.stem)
+            with plain_style(figure.stem, style):
+                save(draw(style.width), folder / f"{figure.stem}{style.suffix}", style.kinds)
             drawn.append(figure)
         except Exception as error:  # whatever happens to a picture, the report is made
             warnings.append(f"The figure {figure.stem} could not be drawn: {type(error).__name__}: {error}")
@@ -54,8 +80,11 @@ def render(drawings: Sequence[Drawing], folder: Path, warnings: list[str]) -> li
 
 
 @contextmanager
-def plain_style(salt: str) -> Iterator[None]:
-    """Set matplotlib to its own defaults and to plain text while figures are drawn; `salt` makes an SVG's ids."""
+def plain_style(salt: str, style: Style = SCREEN) -> Iterator[None]:
+    """Set matplotlib to its own defaults and to plain text while figures are drawn; `salt` makes an SVG's ids.
+
+    A PDF has TrueType fonts (type 42) in it, which publishers ask for, and of these the glyphs that it uses.
+    """
     import matplotlib
 
     with matplotlib.rc_context(), python_warnings.catch_warnings():
@@ -63,27 +92,54 @@ def plain_style(salt: str) -> Iterator[None]:
         matplotlib.rc("text", parse_math=False, color=INK)
         matplotlib.rc("axes", labelcolor=INK, edgecolor=INK)
         matplotlib.rc("axes.formatter", use_mathtext=False)
-        matplotlib.rc("xtick", color=INK)
-        matplotlib.rc("ytick", color=INK)
-        matplotlib.rc("font", size=FONT_SIZE)
+        matplotlib.rc("xtick", color=INK, labelsize=style.tick_size)
+        matplotlib.rc("ytick", color=INK, labelsize=style.tick_size)
+        matplotlib.rc("font", size=style.label_size, family=[*style.family])
+        matplotlib.rc("legend", fontsize=style.legend_size)
         matplotlib.rc("svg", fonttype="none", hashsalt=salt)
+        matplotlib.rc("pdf", fonttype=42)
         python_warnings.filterwarnings("ignore", r"Glyph .* missing from")  # it is drawn as a box
         yield
 
 
-def save(canvas: "Canvas", path: Path) -> None:
-    """Write PATH.png and PATH.svg atomically, the same bytes for the same figure."""
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        write = partial(canvas.savefig, format=kind, dpi=150, metadata=metadata)
-        write_atomically(path.with_name(f"{path.name}.{kind}"), write)
+METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
-def new_canvas(width: float, height: float, num_columns: int = 1) -> "tuple[Canvas, list[Axes]]":
-    """Return a canvas of that many inches, with axes side by side."""
+def save(canvas: "Canvas", path: Path, kinds: Sequence[str] = SCREEN.kinds) -> None:
+    """Write PATH.png, PATH.svg or PATH.pdf atomically, the same bytes for the same figure."""
+    for kind in kinds:
+        picture = io.BytesIO()
+        canvas.savefig(picture, format=kind, dpi=150, metadata=METADATA[kind])
+        content = darkened(picture.getvalue()) if kind == "svg" else picture.getvalue()
+        write_atomically(path.with_name(f"{path.name}.{kind}"), partial(write_bytes, content))
+
+
+def write_bytes(content: bytes, file: IO[bytes]) -> None:
+    """Write the content into the file."""
+    file.write(content)
+
+
+def darkened(svg: bytes) -> bytes:
+    """Return an SVG that is dark where the reader's system is; programs without style sheets show it light."""
+    rules = "".join(
+        f'[style*="{name}: {light.lower()}"]{{{name}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for name in ("fill", "stroke")
+    )
+    style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    return svg.replace(b"<defs>", f"{style}\n <defs>".encode(), 1)
+
+
+def new_canvas(width: float, height: float, num_columns: int = 1, num_rows: int = 1) -> "tuple[Canvas, list[Axes]]":
+    """Return a canvas of that many inches, with axes side by side or below each other."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(width, height), layout="constrained")
-    axes = [canvas.add_subplot(1, num_columns, number + 1) for number in range(num_columns)]
+    axes = [canvas.add_subplot(num_rows, num_columns, number + 1) for number in range(num_rows * num_columns)]
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color=LINE, linewidth=0.6)
@@ -93,13 +149,18 @@ def new_canvas(width: float, height: float, num_columns: int = 1) -> "tuple[Canv
 
 def add_legend(canvas: "Canvas", entries: Sequence[tuple[Any, str]]) -> None:
     """Add a legend of handles and labels below the axes; the canvas grows by what it takes."""
+    import matplotlib
+    from matplotlib.font_manager import FontProperties
+
     if not entries:
         return
-    handles, labels = zip(*entries, strict=True)
-    longest = max(map(len, labels))
-    num_columns = max(1, min(len(entries), int(canvas.get_figwidth() * 72 / (0.9 * CHARACTER * longest + 40))))
-    canvas.legend(handles, labels, loc="outside lower center", ncols=num_columns, frameon=False, fontsize=9)
-    canvas.set_figheight(canvas.get_figheight() + 0.22 * -(-len(entries) // num_columns))
+    scale = FontProperties(size=matplotlib.rcParams["legend.fontsize"]).get_size_in_points() / FONT_SIZE
+    room, character = 72 * canvas.get_figwidth(), scale * CHARACTER
+    labels = short_names([label for _, label in entries], int((room - HANDLE) / character))
+    num_columns = max(1, min(len(entries), int(room / (character * max(map(len, labels)) + HANDLE))))
+    handles = [handle for handle, _ in entries]
+    canvas.legend(handles, labels, loc="outside lower center", ncols=num_columns, frameon=False)
+    canvas.set_figheight(canvas.get_figheight() + 0.245 * scale * -(-len(entries) // num_columns))
 
 
 def others_entry(axes: "Axes", num_others: int) -> list[tuple[Any, str]]:
@@ -112,6 +173,11 @@ def others_entry(axes: "Axes", num_others: int) -> list[tuple[Any, str]]:
 def width_of(labels: Sequence[str]) -> float:
     """Return about how many inches the longest of the labels takes."""
     return CHARACTER / 72 * max(map(len, labels), default=0)
+
+
+def letters_in(inches: float) -> int:
+    """Return how many letters of a label have room, forty at most."""
+    return max(8, int(min(72 * inches / CHARACTER, MAX_LABEL)))
 
 
 def safe(key: str) -> str:

@@ -1,5 +1,6 @@
 """The figures that a search adds to its report: its history, and how much each parameter mattered."""
 
+import math
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import TYPE_CHECKING
 from cifar.reports.figures.drawing import (
     COLOURS,
     GREY,
+    SCREEN,
     Drawing,
     Figure,
+    Style,
     add_legend,
+    letters_in,
     new_canvas,
     render,
     width_of,
@@ -27,8 +31,8 @@ MIN_TRIALS = 4  # completed ones, before anything can be said about importance
 MAX_BARS = 20
 
 
-def draw_study(folder: Path, warnings: list[str]) -> list[Figure]:
-    """Draw the study in the folder into it; raise `UserError` if it can't be read."""
+def draw_study(folder: Path, output: Path, warnings: list[str], style: Style = SCREEN) -> list[Figure]:
+    """Draw the study in the folder into `output`; raise `UserError` if it can't be read."""
     from optuna.trial import TrialState
 
     found = latest_trials(open_study(folder))
@@ -41,7 +45,7 @@ def draw_study(folder: Path, warnings: list[str]) -> list[Figure]:
         title = "How much each parameter mattered"
         title += f": the first {MAX_BARS} of {len(shares)}" * (len(shares) > MAX_BARS)
         drawings.append((Figure("importances", title), partial(draw_importances, shares)))
-    return render(drawings, folder, warnings)
+    return render(drawings, output, warnings, style)
 
 
 def importances(folder: Path) -> dict[str, float]:
@@ -59,11 +63,15 @@ def importances(folder: Path) -> dict[str, float]:
     return get_param_importances(study)
 
 
-def draw_history(done: "dict[int, FrozenTrial]", pruned: "dict[int, FrozenTrial]") -> "Canvas":
+def draw_history(
+    done: "dict[int, FrozenTrial]", pruned: "dict[int, FrozenTrial]", width: float | None = None
+) -> "Canvas":
     """Draw the validation accuracy of every run against its number, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
-    canvas, (axes,) = new_canvas(7, 3.8)
+    width = width or 7
+    height = 0.55 * width
+    canvas, (axes,) = new_canvas(width, height)
     scores = [100 * (trial.value or 0) for trial in done.values()]
     best = [*accumulate(scores, max)]
     (line,) = axes.step([*done], best, where="post", color=COLOURS[0], linewidth=1.8, zorder=1)
@@ -76,21 +84,21 @@ def draw_history(done: "dict[int, FrozenTrial]", pruned: "dict[int, FrozenTrial]
     axes.set_xlabel("trial")
     axes.set_ylabel("validation accuracy (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    set_accuracy_axis(axes, [*scores, *cut.values()], 3)
+    set_accuracy_axis(axes, [*scores, *cut.values()], height - 0.8)
     add_legend(canvas, entries)
     return canvas
 
 
-def draw_importances(shares: dict[str, float]) -> "Canvas":
+def draw_importances(shares: dict[str, float], width: float | None = None) -> "Canvas":
     """Draw a bar for each of the most important parameters, the first on top."""
     keys = [*shares][:MAX_BARS][::-1]
-    names = short_names(keys)
-    canvas, (axes,) = new_canvas(4.5 + width_of(names), 1 + 0.4 * len(keys))
+    names = short_names(keys, letters_in(0.45 * width if width else math.inf))
+    canvas, (axes,) = new_canvas(width or 4.5 + width_of(names), 1 + (0.25 if width else 0.4) * len(keys))
     axes.grid(visible=False, axis="y")
     bars = axes.barh(range(len(keys)), [100 * shares[key] for key in keys], color=COLOURS[0], height=0.6)
     axes.set_yticks(range(len(keys)), names)
     axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
     axes.set_xlim(0, 110)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("share of the accuracy's variance (%)")
+    axes.set_xticks(range(0, 101, 20 if width is None or width > 4.5 else 50))
+    axes.set_xlabel("share of the accuracy's variance (%)" if width is None or width > 4.5 else "share (%)")
     return canvas

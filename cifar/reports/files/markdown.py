@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar.reports.findings.importance import keys_left_out, left_out
-from cifar.reports.findings.table import note
+from cifar.reports.findings.table import note, unfinished
 from cifar.reports.findings.wording import Column, printable
 from cifar.reports.runs.results import Results, Run, show
 
+MAX_UNFINISHED = 100  # runs that are listed by themselves
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # What gets a backslash: _ only outside words, and a colon or dot where GitHub would make a link of the text.
 MARKUP = re.compile(r"[\\`*\[\]|~$@]|(?<![^\W_])_|_(?![^\W_])|(?<=[A-Za-z]):(?=//)|(?<=[wW]{3})\.")
@@ -33,8 +34,10 @@ def markdown(
     ]
     if results.constants:
         lines += [f"The same everywhere: {escape(constants(results))}", ""]
-    if failed := [run for run in results.runs if run.status == "failed"]:
-        lines += ["## Failed runs", "", *map(failure, failed), ""]
+    if troubles := unfinished(results):
+        lines += ["## Runs that failed, diverged or have not ended", ""]
+        lines += [line for run in troubles[:MAX_UNFINISHED] for line in trouble(run)]
+        lines += [f"{len(troubles) - MAX_UNFINISHED} more stand in runs.csv.", ""] * (len(troubles) > MAX_UNFINISHED)
     lines += [f"{escape(text)}\n" for text in left_out(results)]
     for title, name in figures:
         lines += [f"## {escape(title)}", "", f"![{escape(title)}]({name})", ""]
@@ -46,9 +49,13 @@ def row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(escape, cells))} |"
 
 
-def failure(run: Run) -> str:
-    """Return the item of a list that says which run failed, and of what."""
-    return f"- **{escape(run.folder.name)}** {escape(label(run))}: {escape(run.error)}"
+def trouble(run: Run) -> list[str]:
+    """Return the item of a list that says of a run how it is, and of what, with its command in a block of its own."""
+    error = f": {escape(run.error)}" if run.error else ""
+    command = printable(run.command)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    item = f"- **{escape(run.folder.name)}** {escape(label(run))}, {escape(run.status)}{error}"
+    return [item, "", f"  {fence}bash", f"  {command}", f"  {fence}", ""]
 
 
 def escape(text: str) -> str:

@@ -42,6 +42,7 @@ async function copy(code, button) {
 }
 
 const STRAY = 5; // a loss this many times the median one may leave the picture
+const BAND = "40"; // the opacity of a band over seeds, behind a colour
 const NEAR = 30; // pixels from the pointer to a curve that it names
 const data = document.getElementById("curve-data");
 const curves = data ? JSON.parse(data.textContent) : { names: [], panels: [] };
@@ -58,8 +59,11 @@ function addPanel(panel) {
   place.append(title);
   document.getElementById("curves").append(place);
   const series = [...panel.series].sort(([a], [b]) => b - a); // the best is drawn last, on top
-  const plot = new uPlot(options(place, panel, series), uPlot.join(series.map(([, steps, values]) => [steps, values])), place);
-  plot.ranks = series.map(([rank]) => rank);
+  const bands = series.filter(([, , , lows]) => lows);
+  const tables = [...series.map(([, steps, values]) => [steps, values]), ...bands.map(([, steps, , lows, highs]) => [steps, lows, highs])];
+  const plot = new uPlot(options(place, panel, series, bands), uPlot.join(tables), place);
+  plot.ranks = series.map(([rank]) => rank); // of the first series; those behind them are the bands' ends
+  plot.bandRanks = bands.flatMap(([rank]) => [rank, rank]);
   new ResizeObserver(() => plot.setSize(size(place))).observe(place);
   addTip(plot, place);
   return plot;
@@ -69,7 +73,7 @@ function size(place) {
   return { width: place.clientWidth, height: Math.min(340, Math.max(240, place.clientWidth * 0.6)) };
 }
 
-function options(place, panel, series) {
+function options(place, panel, series, bands) {
   const axis = { stroke: () => css("--soft"), grid: { stroke: () => css("--line"), width: 1 }, ticks: { stroke: () => css("--line"), width: 1 } };
   return {
     ...size(place),
@@ -80,13 +84,17 @@ function options(place, panel, series) {
     series: [{}, ...series.map(([rank, steps]) => ({
       stroke: () => css(variable(rank)), width: rank < curves.numColours ? 2 : 1, spanGaps: true,
       points: { show: steps.length === 1, fill: () => css(variable(rank)) },
-    }))],
+    })), ...bands.flatMap(() => [0, 1].map(() => ({ width: 0, points: { show: false }, spanGaps: true })))],
+    bands: bands.map(([rank], place) => {
+      const low = 1 + series.length + 2 * place;
+      return { series: [low + 1, low], fill: () => css(variable(rank)) + BAND };
+    }),
   };
 }
 
 // One run that went astray does not flatten all others; a loss that spans much is shown on a log scale.
 function lossScale(series) {
-  const losses = series.flatMap(([, , values]) => values).filter(value => value !== null).sort((a, b) => a - b);
+  const losses = series.flatMap(([, , ...columns]) => columns.flat()).filter(value => value !== null).sort((a, b) => a - b);
   if (!losses.length || losses[0] <= 0) return {};
   const top = Math.min(losses.at(-1), STRAY * losses[Math.floor(losses.length / 2)]);
   if (top > 20 * losses[0]) return { distr: 3, range: (_, low, high) => [low / 1.2, Math.min(high, top) * 1.2] };
@@ -104,10 +112,17 @@ function nearest(plot) {
       if (values[place] == null) return;
       const x = plot.valToPos(step, "x"), y = plot.valToPos(values[place], "y");
       const distance = Math.hypot(x - left, y - top);
-      if (distance < NEAR && (!best || distance < best.distance)) best = { rank, step, value: values[place], x, y, distance };
+      if (distance < NEAR && (!best || distance < best.distance)) best = { rank, place, step, value: values[place], x, y, distance };
     });
   });
   return best;
+}
+
+// Where a curve's band begins and ends at a place, in words; nothing if it has none.
+function seedRange(plot, { rank, place }) {
+  const index = plot.bandRanks.indexOf(rank) + 1 + plot.ranks.length;
+  const [low, high] = plot.bandRanks.includes(rank) ? [plot.data[index][place], plot.data[index + 1][place]] : [];
+  return low === high ? "" : `, seeds ${low} to ${high}`;
 }
 
 function addTip(plot, place) {
@@ -119,7 +134,7 @@ function addTip(plot, place) {
     const found = nearest(plot);
     tip.hidden = !found;
     if (!found) return;
-    tip.textContent = `${curves.names[found.rank]}: ${found.value} at step ${found.step}`;
+    tip.textContent = `${curves.names[found.rank]}: ${found.value} at step ${found.step}${seedRange(plot, found)}`;
     const over = plot.over.getBoundingClientRect(), around = place.getBoundingClientRect();
     const x = over.left - around.left + found.x, y = over.top - around.top + found.y;
     tip.style.left = `${Math.max(0, Math.min(x + 10, place.clientWidth - tip.offsetWidth))}px`;
@@ -151,7 +166,9 @@ function addLegend() {
   });
   const show = () => {
     buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(!hidden.has(groups[place][1][0]))));
-    for (const plot of plots) plot.batch(() => plot.ranks.forEach((rank, index) => plot.setSeries(index + 1, { show: !hidden.has(rank) })));
+    for (const plot of plots) {
+      plot.batch(() => [...plot.ranks, ...plot.bandRanks].forEach((rank, index) => plot.setSeries(index + 1, { show: !hidden.has(rank) })));
+    }
   };
   legend.append(...buttons);
   show();

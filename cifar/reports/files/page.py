@@ -19,9 +19,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from cifar.base.run_folder import finite, write_atomically
-from cifar.reports.figures.drawing import COLOURS, GREY, INK, LINE, PAPER, Figure
-from cifar.reports.figures.sweep import CURVE_NAMES, is_recorded, mean_curve
+from cifar.reports.figures.drawing import COLOURS, DARK_COLOURS, GREY, INK, LINE, PAPER, Figure
+from cifar.reports.figures.sweep import CURVE_NAMES, band, is_recorded, mean_curve
 from cifar.reports.findings.importance import keys_left_out, left_out, point_names, shown_keys
+from cifar.reports.findings.table import unfinished
 from cifar.reports.findings.wording import Column, percent
 from cifar.reports.runs.results import Point, Results, Run, show
 
@@ -29,7 +30,6 @@ MAX_CURVES = 50  # points whose curves the page holds
 MAX_UNFINISHED = 100  # runs that were not completed and are listed by themselves
 MAX_BYTES = 900_000  # of the page: the best points have their rows in it as far as they fit
 UNFINISHED_BYTES = 200_000  # of these for the list of what was not completed
-TROUBLES = ("failed", "diverged", "interrupted", "running", "pending")
 ROW_BYTES, CELL_BYTES, RUN_BYTES = 160, 70, 420  # about what a row takes beside its texts
 FOLDER = Path(__file__).parent
 Item = TypeVar("Item")
@@ -37,7 +37,6 @@ Item = TypeVar("Item")
 NAMES = {INK: "var(--text)", LINE: "var(--line)", PAPER: "none"} | {
     colour: f"var(--curve-{rank})" for rank, colour in enumerate(COLOURS[:-1])
 }
-DARK_COLOURS = ("#4FA8E0", "#F08A4B", "#2FC79A", "#E39CC3", "#F0B840", "#8CCBF2", "#B48CCB")
 
 
 @dataclass(frozen=True)
@@ -136,12 +135,6 @@ def run_bytes(run: dict[str, str]) -> int:
     return RUN_BYTES + sum(map(num_bytes, run.values()))
 
 
-def unfinished(results: Results) -> list[Run]:
-    """Return the runs that were not completed: what went wrong first, what is still to come last."""
-    runs = [run for run in results.runs if run.status in TROUBLES]
-    return sorted(runs, key=lambda run: TROUBLES.index(run.status))
-
-
 def is_number(column: Column) -> bool:
     """Return whether a column has only numbers, which stand to the right."""
     return all(isinstance(value, (int, float)) or value is None for value in column.values)
@@ -187,16 +180,21 @@ def curve_data(results: Results) -> dict[str, Any] | None:
 
 
 def page_curve(point: Point, rank: int, key: str) -> list[Any]:
-    """Return a point's rank, steps and mean values; nothing if it has none."""
-    steps, values = mean_curve([run.curves[key] for run in point.runs if key in run.curves])
+    """Return a point's rank, steps and mean values, nothing if it has none; a coloured one has its band's ends too."""
+    curves = [run.curves[key] for run in point.runs if is_recorded([run], key)]
+    steps, means = mean_curve(curves)
+    ends = band(curves) if len(curves) > 1 and rank < len(COLOURS) else ()
     scale = 100 if key == "val/accuracy" else 1
-    return [rank, steps, [float(f"{scale * value:.5g}") for value in values]] if steps else []
+    columns = [[float(f"{scale * value:.5g}") for value in values] for values in (means, *ends)]
+    return [rank, steps, *columns] if steps else []
 
 
 def inline_svg(path: Path) -> Markup:
     """Return a figure as part of the page, in whose colours it is; matplotlib has escaped its texts."""
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<style>.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL
+    )
     used = {*re.findall(r'(?:href="#|url\(#)([\w.-]+)', text)}
     text = re.sub(r' id="([\w.-]+)"', lambda match: match[0] if match[1] in used else "", text)
     for colour, name in NAMES.items():

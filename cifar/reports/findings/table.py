@@ -3,10 +3,11 @@
 from cifar.reports.findings.importance import shown_keys
 from cifar.reports.findings.rivals import rivals
 from cifar.reports.findings.wording import NOTHING, Column, number, percent_with_interval
-from cifar.reports.runs.results import Point, Results, show
+from cifar.reports.runs.results import Point, Results, Run, show
 from cifar.sweeps.plan import time_text
 
 P_HOLM = "p (Holm)"
+TROUBLES = ("failed", "diverged", "interrupted", "running", "pending")
 
 
 def columns(results: Results) -> list[Column]:
@@ -59,6 +60,12 @@ def wall_seconds(point: Point) -> float | None:
     """Return the mean seconds of a run, training and evaluation; None if no run counts."""
     parts = [value for name in ("train_seconds", "eval_seconds") if (value := point.mean(name)) is not None]
     return sum(parts) if parts else None
+
+
+def unfinished(results: Results) -> list[Run]:
+    """Return the runs that were not completed: what went wrong first, what is still to come last."""
+    runs = [run for run in results.runs if run.status in TROUBLES]
+    return sorted(runs, key=lambda run: TROUBLES.index(run.status))
 
 
 def note(results: Results) -> str:

@@ -80,30 +80,32 @@ def read_folder(folder: Path, warnings: list[str]) -> list[Run]:
     unknown = [run for run in runs if run.number is None]  # their summaries may have been lost
     by_name = {run.folder.name: run for run in unknown}
     by_words = {tuple(sorted(run.overrides)): run for run in unknown}
-    for number, overrides in read_jobs(folder, warnings).items():
+    jobs, flags = read_jobs(folder, warnings)
+    for number, overrides in jobs.items():
         if number in numbers:
             continue
         run = by_name.get(str(number)) or by_words.get(tuple(sorted(overrides)))
         if run is None or run.number is not None:
-            runs.append(Run(folder / str(number), "pending", number, overrides=overrides))
+            runs.append(Run(folder / str(number), "pending", number, overrides=overrides, summary={"flags": flags}))
         else:
             run.number, run.overrides = number, run.overrides or overrides
     return sorted(runs, key=lambda run: math.inf if run.number is None else run.number)
 
 
-def read_jobs(folder: Path, warnings: list[str]) -> dict[int, list[str]]:
-    """Return the overrides of a sweep's jobs by their numbers; none, if its plan can't be read."""
+def read_jobs(folder: Path, warnings: list[str]) -> tuple[dict[int, list[str]], list[str]]:
+    """Return the overrides of a sweep's jobs by their numbers, and its flags; none, if its plan can't be read."""
     if not (folder / PLAN).exists():
-        return {}
+        return {}, []
     try:
         plan = read_plan(folder)
         jobs = tidy([*plan.by_number().items()]) if plan else None
-    except (*UNREADABLE, TypeError):
-        jobs = None
-    if jobs is None or not all(is_count(number) and is_texts(job) for number, job in jobs):
+        flags = tidy(plan.begun.flags) if plan and plan.begun else []
+    except (*UNREADABLE, TypeError, AttributeError):
+        jobs = flags = None
+    if jobs is None or not is_texts(flags) or not all(is_count(number) and is_texts(job) for number, job in jobs):
         warnings.append(f"{folder / PLAN} can't be read: jobs that have not begun are not shown.")
-        return {}
-    return dict(jobs)
+        return {}, []
+    return dict(jobs), flags
 
 
 def read_run(folder: Path, warnings: list[str]) -> Run:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,11 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from cifar.reports.figures.accuracy import draw_accuracy
 from cifar.reports.figures.drawing import COLOURS, GREY, plain_style, safe, save
 from cifar.reports.figures.study import draw_importances
-from cifar.reports.figures.sweep import draw_curves, draw_figures, draw_heatmap, heatmap_keys, mean_curve
+from cifar.reports.figures.sweep import band, draw_curves, draw_figures, draw_heatmap, heatmap_keys, mean_curve
 from cifar.reports.findings.wording import short_names, shorten
 from cifar.reports.runs.reading import read_results
 from cifar.reports.runs.results import Results
@@ -125,6 +126,59 @@ def overlaps(canvas: Canvas) -> list[tuple[str, str]]:
             boxes = [(label.get_window_extent(), label.get_text()) for label in shown]
             found += [(text, other) for (box, text), (next_box, other) in pairwise(boxes) if box.overlaps(next_box)]
     return found
+
+
+def collisions(canvas: Canvas) -> list[tuple[str, str]]:
+    """Return the texts of a figure that touch each other as they are drawn, and those that reach beyond it."""
+    with plain_style("test"):
+        FigureCanvasAgg(canvas).draw()  # type: ignore[no-untyped-call]
+    texts = [text for text in canvas.findobj(Text) if isinstance(text, Text) and text.get_visible() and text.get_text()]
+    boxes = [(text.get_window_extent(), text.get_text()) for text in texts]
+    found = [(one, other) for (box, one), (second, other) in combinations(boxes, 2) if box.overlaps(second)]
+    beyond = [(text, "edge") for box, text in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > canvas.bbox.x1]
+    return found + beyond
+
+
+def hard_sweep(folder: Path) -> Results:
+    """Return the results over many rates and long names, three of which diverged, with curves of two seeds."""
+    rates = [10 ** (-6 + 0.37 * place) for place in range(17)]
+    names = [f"{'a_module.' * 6}{name}.Optimizer" for name in ("first", "second", "third")]
+    for number, (name, rate, seed) in enumerate(product(names, rates, range(2))):
+        config = {"lr": rate, "optimizer_with_a_long_name_of_its_own": name, "seed": seed}
+        write_run(folder / str(number), rate, seed, number, val_accuracy=0.1 + 0.008 * number,
+                  status="diverged" if rate == rates[-1] else "completed", config=config, config_hash=str(number),
+                  point=f"{name}{rate}", overrides=[f"{key}={value}" for key, value in config.items()])  # fmt: skip
+        write_metrics(folder / str(number), 7, 3)
+    return read_results([folder])
+
+
+@pytest.mark.parametrize("width", [None, 3.25, 6.75])
+def test_no_text_touches_another_in_hard_cases(tmp_path: Path, width: float | None) -> None:
+    results = hard_sweep(tmp_path)
+    first, second = results.keys
+    for canvas in (
+        draw_accuracy(results, "lr", width),
+        draw_curves(results, width),
+        draw_heatmap(results, second, first, width),
+        draw_importances(dict.fromkeys(["a" * 80, "optimizer.weight_decay", "lr"], 0.1), width),
+    ):
+        assert collisions(canvas) == []
+        if width is not None:
+            assert canvas.get_figwidth() == width
+
+
+def test_bands_reach_from_the_lowest_to_the_highest_seed(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {0.1: [0.5, 0.6, 0.7], 0.01: [0.4]})
+    for seed, losses in enumerate([[1.0, 2.0, 3.0], [3.0, 2.0, 0.5], [2.0, 2.5, 1.0]]):
+        lines = [json.dumps({"step": step, "train/loss": loss}) + "\n" for step, loss in enumerate(losses, 1)]
+        (tmp_path / str(seed) / "metrics.jsonl").write_text("".join(lines))
+    write_metrics(tmp_path / "3", 1)
+    canvas = draw_curves(read_results([tmp_path]))
+    paths = [path for area in canvas.axes[0].collections for path in area.get_paths() if len(path.vertices) > 3]
+    corners = {(float(x), float(y)) for path in paths for x, y in np.asarray(path.vertices)}
+    assert corners == {(1, 1), (1, 3), (2, 2), (2, 2.5), (3, 0.5), (3, 3)}
+    assert labels(canvas) == ["lr=0.1", "lr=0.01", "lowest to highest seed"]
+    assert band([([1, 2, 4], [1.0, 2.0, 4.0]), ([1, 4], [3.0, 0.0]), ([], [])]) == ([1, 0], [3, 4])
 
 
 VALUES: dict[str, list[float]] = {

@@ -2,15 +2,18 @@
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cifar.base.run_folder import locked
 from cifar.reports.files.csv_files import defused
 from cifar.reports.files.markdown import escape, markdown
 from cifar.reports.findings.table import columns
 from cifar.reports.findings.verdict import verdict
 from cifar.reports.runs.reading import read_results
+from cifar.sweeps.plan import Begun, make_plan, write_plan
 from tests.sweep_folders import write_run
 
 HOSTILE = [
@@ -67,7 +70,10 @@ def test_nothing_of_a_run_gets_raw_into_the_report(tmp_path: Path, text: str) ->
     assert len([line for line in lines if line.startswith("- ")]) == 1
     (image,) = [line for line in lines if line.startswith("![")]
     assert image == f"![{escape(text)}](a.png)"
-    rest = bare("\n".join(line for line in lines if line != image))
+    fences = [place for place, line in enumerate(lines) if line.startswith("  ```")]
+    assert len(fences) == 2
+    assert lines[fences[0] + 1 : fences[1]] == ["  cifar run lr=0.3 seed=0"]
+    rest = bare("\n".join(line for place, line in enumerate(lines) if line != image and place not in fences))
     assert not re.search(r"<|`|\[|://|www\.|@", rest)
 
 
@@ -82,3 +88,23 @@ def test_nothing_of_a_run_gets_raw_into_the_report(tmp_path: Path, text: str) ->
 )  # fmt: skip
 def test_formulas_in_csv_are_texts_and_numbers_stay(cell: object, shown: object) -> None:
     assert defused(cell) == shown
+
+
+def test_what_has_not_ended_well_is_listed_with_a_command_to_copy(tmp_path: Path) -> None:
+    plan = make_plan(["lr=0.1,0.2,0.3", "seed=0"], 0)
+    begun = Begun(["lr=0.1,0.2,0.3", "seed=0"], [], ["--config-dir", "/my conf"], str(tmp_path), {})
+    write_plan(tmp_path, replace(plan, begun=begun))
+    write_run(tmp_path / "0", 0.1, 0, 0, status="diverged", error="It diverged.", overrides=["lr=0.1", "name=a```b"])
+    write_run(tmp_path / "1", 0.2, 0, 1, status="running", test_accuracy=None)
+    with locked(tmp_path / "1"):
+        results = read_results([tmp_path])
+    text = markdown(results, columns(results), verdict(results), [])
+    section = text.partition("## Runs that failed, diverged or have not ended\n\n")[2]
+    assert [line for line in section.splitlines() if line] == [
+        "- **0** lr=0.1 seed=0, diverged: It diverged.",
+        "  ````bash", "  cifar run lr=0.1 'name=a```b'", "  ````",
+        "- **1** lr=0.2 seed=0, running",
+        "  ```bash", "  cifar run lr=0.2 seed=0", "  ```",
+        "- **2** lr=0.3 seed=0, pending",
+        "  ```bash", "  cifar run --config-dir '/my conf' lr=0.3 seed=0", "  ```",
+    ]  # fmt: skip

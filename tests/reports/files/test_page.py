@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -176,6 +176,57 @@ def test_the_pointer_reads_values_off_a_curve(tmp_path: Path, window: Page) -> N
     window.wait_for("document.querySelectorAll('.tip')[1].offsetParent !== null")
     assert window.evaluate("document.querySelectorAll('.tip')[1].textContent") == "lr=0.01: 60 at step 120"
     assert window.errors == []
+
+
+def write_curve(folder: Path, losses: Sequence[float], accuracies: Sequence[float]) -> None:
+    """Write a metrics.jsonl with a loss and an accuracy at the steps 10, 20, …"""
+    lines = [{"step": 10 * place, "train/loss": loss, "val/accuracy": accuracy}
+             for place, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), 1)]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@needs_browser
+def test_bands_reach_from_the_lowest_to_the_highest_seed_and_go_with_their_curve(tmp_path: Path, window: Page) -> None:
+    write_sweep(tmp_path, {0.1: [0.5, 0.6, 0.7], 0.01: [0.3]})
+    for number, (losses, accuracies) in enumerate([([2, 1], [0.1, 0.5]), ([3, 1], [0.2, 0.6]), ([4, 1], [0.3, 0.7])]):
+        write_curve(tmp_path / str(number), losses, accuracies)
+    write_curve(tmp_path / "3", [2, 2], [0.1, 0.1])
+    report([tmp_path], tmp_path)
+    window.open(tmp_path / "report.html", 1440)
+    assert window.evaluate("plots.map(plot => plot.bandRanks)") == [[0, 0], [0, 0]]
+    assert window.evaluate("plots.map(plot => plot.data.slice(3))") == [[[2, 1], [4, 1]], [[10, 50], [30, 70]]]
+    shown = "plots.map(plot => plot.series.slice(1).map(series => series.show))"
+    window.evaluate(f"{BUTTONS}[0].click()")
+    assert window.evaluate(shown) == [[True, False, False, False]] * 2  # the best is the last of the curves
+    window.evaluate(f"{BUTTONS}[0].click()")
+    pixel = """(() => {
+        const plot = plots[1], x = plot.valToPos(13.3, "x", true), y = plot.valToPos(%s, "y", true);
+        return [...plot.ctx.getImageData(Math.round(x), Math.round(y), 1, 1).data];
+    })()"""
+    inside, outside = window.evaluate(pixel % 40.5), window.evaluate(pixel % 47)
+    assert inside[3] > 0  # painted, between the mean and the end of the band at 43
+    assert outside[3] == 0
+    window.evaluate("plots[1].root.scrollIntoView()")
+    x, y = window.evaluate("""(() => {
+        const box = plots[1].over.getBoundingClientRect();
+        return [box.left + plots[1].valToPos(20, "x"), box.top + plots[1].valToPos(60, "y")];
+    })()""")
+    window.move(x - 40, y)
+    window.move(x - 3, y - 2)
+    window.wait_for("document.querySelectorAll('.tip')[1].offsetParent !== null")
+    tip = window.evaluate("document.querySelectorAll('.tip')[1].textContent")
+    assert tip == "lr=0.1: 60 at step 20, seeds 50 to 70"
+    assert window.errors == []
+
+
+@needs_browser
+def test_pictures_beside_the_page_follow_the_dark_mode_too(tmp_path: Path, window: Page) -> None:
+    write_page(tmp_path)
+    for is_dark in (False, True):
+        window.open(tmp_path / "accuracy_vs_lr.svg", 1000, is_dark)
+        fills = "[...document.querySelectorAll('%s')].map(element => getComputedStyle(element).fill)"
+        assert {*window.evaluate(fills % "text")} == {"rgb(230, 232, 235)" if is_dark else "rgb(29, 33, 38)"}
+        assert window.evaluate(fills % "#patch_1 path") == ["rgb(21, 24, 28)" if is_dark else "rgb(255, 255, 255)"]
 
 
 @needs_browser
