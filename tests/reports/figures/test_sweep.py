@@ -174,8 +174,9 @@ def test_bands_reach_from_the_lowest_to_the_highest_seed(tmp_path: Path) -> None
         (tmp_path / str(seed) / "metrics.jsonl").write_text("".join(lines))
     write_metrics(tmp_path / "3", 1)
     canvas = draw_curves(read_results([tmp_path]))
-    paths = [path for area in canvas.axes[0].collections for path in area.get_paths() if len(path.vertices) > 3]
-    corners = {(float(x), float(y)) for path in paths for x, y in np.asarray(path.vertices)}
+    paths = [path for area in canvas.axes[0].collections for path in area.get_paths()]
+    outlines = [np.asarray(path.vertices) for path in paths]
+    corners = {(float(x), float(y)) for outline in outlines if len(outline) > 3 for x, y in outline}
     assert corners == {(1, 1), (1, 3), (2, 2), (2, 2.5), (3, 0.5), (3, 3)}
     assert labels(canvas) == ["lr=0.1", "lr=0.01", "lowest to highest seed"]
     assert band([([1, 2, 4], [1.0, 2.0, 4.0]), ([1, 4], [3.0, 0.0]), ([], [])]) == ([1, 0], [3, 4])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar.base.run_folder import locked
+from cifar.base.locks import locked
 from cifar.reports.files.csv_files import defused
 from cifar.reports.files.markdown import escape, markdown
 from cifar.reports.findings.table import columns
