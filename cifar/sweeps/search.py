@@ -7,7 +7,6 @@ runs.
 import json
 import logging
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from cifar.base import signals
 from cifar.base.errors import DivergedError, PrunedError, UserError
 from cifar.base.in_place import run_log
 from cifar.base.run_folder import holds_run, put_aside, read_summary, score
+from cifar.base.shares import take_share
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore_or_begin_anew
 from cifar.experiment.typed.compose import compose_words
@@ -171,10 +171,11 @@ def log_to_console(is_alone: bool) -> None:
     logging.raiseExceptions = False  # a full disk is reported once, not by every line of run.log
 
 
-def work_beside(folder: str, started_at: float, num_before: int) -> None:
-    """Work in a process of its own, beside others."""
+def work_beside(folder: str, started_at: float, num_before: int, jobs: int) -> None:
+    """Work in a process of its own, one of as many as there are jobs side by side."""
     signals.install()
     log_to_console(is_alone=False)
+    take_share(Path(folder), jobs)
     try:
         work(Path(folder), started_at, num_before)
     except signals.Interrupted:
@@ -192,18 +193,11 @@ def run_search(folder: Path, jobs: int) -> None:
         log_to_console(is_alone=True)
         work(folder, started_at, num_before)
         return
-    divide_threads(jobs)
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    arguments = (str(folder), started_at, num_before)
+    arguments = (str(folder), started_at, num_before, jobs)
     workers = [context.Process(target=work_beside, args=arguments) for _ in range(jobs)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     signals.check()
-
-
-def divide_threads(jobs: int) -> None:
-    """Give each of the processes to come its share of the cores, unless the environment says otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // jobs)))

@@ -24,6 +24,7 @@ from cifar.base.locks import is_locked, locked
 from cifar.base.orphans import ended_with_parent
 from cifar.base.paths import absolute, shown
 from cifar.base.run_folder import holds_run, read_summary, refuse_used_folder, score, write_json
+from cifar.base.shares import num_cores, take_share
 from cifar.commands.messages.config_files import placed_keys
 from cifar.experiment.config import check, config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore, restore_or_begin_anew, result_of, set_newer_aside
@@ -65,6 +66,7 @@ def sweep_job(cfg: DictConfig) -> float:
     with ExitStack() as stack:
         if signals.is_worker():
             stack.enter_context(ended_with_parent())
+            take_share(absolute(HydraConfig.get().sweep.dir), num_workers())
         if signals.has_come():
             raise StoppedError("not started, because the sweep is stopped.")
         stack.enter_context(locked_in_time(folder))
@@ -80,6 +82,14 @@ def sweep_job(cfg: DictConfig) -> float:
     if not signals.is_worker():
         signals.check()
     return result
+
+
+def num_workers() -> int:
+    """Return how many processes joblib runs side by side, of which this is one."""
+    hydra = HydraConfig.get()
+    asked, plan = int(hydra.launcher.get("n_jobs", 1)), read_plan(absolute(hydra.sweep.dir))
+    most = asked if asked > 0 else max(1, num_cores() + 1 + asked)  # joblib's -1 is all cores, -2 all but one
+    return min(most, len(plan.jobs)) if plan is not None else most
 
 
 @contextmanager

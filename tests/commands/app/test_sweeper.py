@@ -14,6 +14,7 @@ from omegaconf import open_dict
 
 from cifar.base import signals
 from cifar.base.locks import is_locked
+from cifar.base.shares import num_cores
 from cifar.commands.app import jobs
 from cifar.sweeps.plan import PLAN, checksum, read_plan
 from tests.conftest import QUIET, ROOT, SLOW, Command, Start, read_metrics, read_summary
@@ -153,6 +154,17 @@ def test_workers_end_with_the_process_that_started_them_and_a_resumed_sweep_wait
     assert "failed" not in again.text
     again.send(signal.SIGTERM)
     again.end()
+
+
+def test_each_worker_has_a_gpu_and_a_share_of_the_cores_of_its_own(tmp_path: Path, start: Start) -> None:
+    words = ["seed=0,1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "+model.folder=${oc.env:NOTES}"]
+    model = ["model._target_=tests.tiny_model.noting", *QUIET[1:]]
+    run = start("-m", *model, *words, NOTES=str(tmp_path / "notes"), CUDA_VISIBLE_DEVICES="5,7", OMP_NUM_THREADS="")
+    assert run.end() == 0, run.text
+    notes = [path.read_text().splitlines() for path in (tmp_path / "notes").iterdir()]
+    assert sum(map(len, notes)) == 4
+    threads = max(1, num_cores() // 2)
+    assert sorted(line for lines in notes for line in {*lines}) == [f"5 {threads}", f"7 {threads}"]
 
 
 def test_a_folder_in_use_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
