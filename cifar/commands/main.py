@@ -14,6 +14,7 @@ VERBS = {
     "run": "train and evaluate one configuration, or with -m many",
     "resume": "go on with a run or a sweep that was cut",
     "report": "report on a sweep, finished or not, or on several together",
+    "predict": "say what is on pictures, with a trained run",
     "tune": "search for good values with Optuna",
     "bench": "compare a training step with the loop that everybody writes",
     "speedrun": "time recipes over many seeds, compilation apart",

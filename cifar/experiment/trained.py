@@ -94,9 +94,25 @@ class TrainedRun:
         names = named(self.class_names, probabilities.shape[1]) if len(probabilities) else self.class_names
         return Answers([names[index] for index in probabilities.argmax(dim=1)], probabilities.numpy())
 
-    @torch.inference_mode()
+    def top(self, probabilities: "np.ndarray[Any, Any]", number: int) -> list[list[dict[str, Any]]]:
+        """Return for every row of probabilities (N, classes) the `number` most probable classes, the first first."""
+        names = named(self.class_names, probabilities.shape[1])
+        orders = (-probabilities).argsort(axis=1, kind="stable")[:, :number]
+        return [
+            [{"name": names[index], "probability": float(row[index])} for index in order]
+            for row, order in zip(probabilities, orders, strict=True)
+        ]
+
     def probabilities(self, images: Tensor, tta: bool | str = False) -> Tensor:
         """Return the softmax probabilities (N, classes), on the CPU, of images, uint8 (N, C, H, W)."""
+        return self.logits(images, tta).softmax(dim=1)
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor, tta: bool | str = False) -> Tensor:
+        """Return the logits, float32 (N, classes) on the CPU, of images, uint8 (N, C, H, W).
+
+        With `tta` they are the mean over the views, as in `predict`.
+        """
         chosen = str(self.cfg.tta) if tta is True else tta or "none"
         if chosen not in VIEWS:
             raise UserError(f"tta={tta!r} is not possible: it takes one of {', '.join(VIEWS)}, True or False.")
@@ -105,7 +121,7 @@ class TrainedRun:
         for inputs, _ in self.loader(images, torch.zeros(len(images), dtype=torch.int64)).epoch(0):
             with self.device.autocast():
                 _, logits = mean_logits(self.model, inputs, chosen)
-            found.append(logits.float().softmax(dim=1).cpu())
+            found.append(logits.float().cpu())
         return torch.cat(found[1:] or found)
 
     def loader(self, images: Tensor, labels: Tensor) -> Loader:
