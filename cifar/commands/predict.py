@@ -26,7 +26,7 @@ EXAMPLES = """\
   cifar predict multirun/2026-11-23/07-00-00 --best cat.jpg    the best run of a sweep
 
 Pictures may have any size and format that Pillow reads. The longer side is cut off at both ends to the model's shape,
-and the rest is resized once. Words KEY=VALUE are as for cifar run: tta, device, model._target_ for a model of your own."""
+and the rest is resized once. Words KEY=VALUE are as for cifar run: tta, device, model._target_ of your own model."""
 
 
 def command() -> None:

@@ -24,7 +24,7 @@ from cifar.experiment.keeper import Keeper
 from cifar.experiment.stored.ancestry import content_hash
 from cifar.experiment.stored.formats import FORMAT_VERSION, unreadable
 from cifar.experiment.typed.command_line import continued
-from cifar.tracking.answers import write_predictions
+from cifar.tracking.answers import answers_of, write_predictions
 from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
 from cifar.training.evaluation import Evaluation
@@ -177,13 +177,14 @@ def prepare(trainer: Trainer, test_loader: Loader, tta: str) -> dict[str, float]
 def predictions_of(test: Evaluation, loaders: Loaders) -> Predictions:
     """Return what dashboards show of the test images."""
     images, labels = loaders.test.images.cpu(), loaders.test.labels.cpu()
-    return Predictions(images, labels, test.predictions, test.confidences, loaders.class_names)
+    found = (test.predictions, test.confidences, test.losses, test.briers)
+    return Predictions(images, labels, *found, loaders.class_names)
 
 
 def keep_predictions(folder: Path, predictions: Predictions) -> None:
     """Write predictions.npz; a failure costs a warning, because the results are more."""
     try:
-        write_predictions(folder, predictions)
+        write_predictions(folder, answers_of(predictions))
     except OSError as error:
         log.warning(f"The predictions can't be written to {folder}: {error.strerror or error}.")
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from cifar.base.errors import UserError
 from cifar.base.run_folder import write_atomically
-from cifar.tracking.predictions import Predictions
+from cifar.tracking.predictions import Predictions, named
 
 PREDICTIONS = "predictions.npz"
-COLUMNS = ("labels", "predicted", "confidence")
+MOST_CLASSES = 1_000_000
+COLUMNS = ("labels", "predicted", "confidence", "loss", "brier")
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,21 @@ class Stored:
     """What predictions.npz holds of N images.
 
     `labels` and `predicted` are classes, int64 (N,), `confidence` the softmax probabilities of the predicted ones,
-    float32 (N,). `test_set` is a digest of the images and labels: equal for runs that were tested on the same.
+    float32 (N,), `loss` and `brier` the scores of cifar/training/scores.py, float32 (N,). `test_set` is a digest of the
+    images and labels: equal for runs that were tested on the same.
     """
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
     confidence: NDArray[np.float32]
+    loss: NDArray[np.float32]
+    brier: NDArray[np.float32]
     class_names: list[str]
     test_set: str
+
+    def names(self) -> list[str]:
+        """Return the names of all classes that occur; one without a name has its number."""
+        return named(self.class_names, 1 + int(max(self.labels.max(initial=-1), self.predicted.max(initial=-1))))
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the columns of a table with a row per image."""
@@ -45,15 +53,16 @@ def digest(images: Tensor, labels: Tensor) -> str:
     return found.hexdigest()
 
 
-def write_predictions(folder: Path, test: Predictions) -> None:
-    """Write predictions.npz into a run's folder; the same bytes for the same predictions."""
-    arrays: dict[str, NDArray[Any]] = {
-        "labels": test.labels.numpy(),
-        "predicted": test.predicted.numpy(),
-        "confidence": test.confidences.numpy(),
-        "class_names": np.array(test.class_names),
-        "test_set": np.array(digest(test.images, test.labels)),
-    }
+def answers_of(test: Predictions) -> Stored:
+    """Return what is kept of a run's predictions."""
+    columns = zip(COLUMNS, (test.labels, test.predicted, test.confidences, test.losses, test.briers), strict=True)
+    arrays = {name: column.numpy() for name, column in columns}
+    return Stored(class_names=test.class_names, test_set=digest(test.images, test.labels), **arrays)
+
+
+def write_predictions(folder: Path, answers: Stored) -> None:
+    """Write predictions.npz into a run's folder; the same bytes for the same answers."""
+    arrays = {**answers.columns(), "class_names": np.array(answers.class_names), "test_set": np.array(answers.test_set)}
     write_atomically(folder / PREDICTIONS, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
 
@@ -64,10 +73,17 @@ def read_predictions(path: Path) -> Stored:
             arrays = {name: content[name] for name in (*COLUMNS, "class_names", "test_set")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} can't be read: {error}") from error
-    kinds = [arrays[name].dtype.kind for name in arrays]
-    sizes = {arrays[name].shape for name in COLUMNS}
-    if kinds != ["i", "i", "f", "U", "U"] or len(sizes) != 1 or arrays["labels"].ndim != 1:
+    kinds = [arrays[name].dtype.str[1:] for name in COLUMNS]
+    shapes = {arrays[name].shape for name in COLUMNS}
+    texts = {arrays[name].dtype.kind for name in ("class_names", "test_set")}
+    is_good = kinds == ["i8", "i8", "f4", "f4", "f4"] and texts == {"U"} and len(shapes) == 1
+    if not is_good or arrays["labels"].ndim != 1 or not all(is_classes(arrays[name]) for name in COLUMNS[:2]):
         raise UserError(f"{path} holds something else than a run's predictions.")
     names = [str(name) for name in arrays["class_names"].ravel()]
-    labels, predicted, confidence = (arrays[name] for name in COLUMNS)
-    return Stored(labels, predicted, confidence, names, str(arrays["test_set"]))
+    columns = {name: arrays[name] for name in COLUMNS}
+    return Stored(class_names=names, test_set=str(arrays["test_set"]), **columns)
+
+
+def is_classes(numbers: NDArray[np.int64]) -> bool:
+    """Return whether the numbers can be those of classes."""
+    return bool(numbers.size) and 0 <= int(numbers.min()) <= int(numbers.max()) < MOST_CLASSES

@@ -11,6 +11,7 @@ from cifar.data.loader import Loader
 from cifar.training.devices.device import Device
 from cifar.training.devices.memory import explain_out_of_memory
 from cifar.training.progress import progress_bar
+from cifar.training.scores import Scores, joined, scores
 from cifar.training.tta import mean_logits
 
 
@@ -24,13 +25,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation(Result):
-    """A result with the classes predicted, (N,), and their softmax probabilities, (N,).
+    """A result with the classes predicted, (N,), and the other scores of every image, (N,), all on the CPU.
 
     `tta_accuracy` is the fraction correct with test-time augmentation, None without.
     """
 
     predictions: Tensor
     confidences: Tensor
+    losses: Tensor
+    briers: Tensor
     tta_accuracy: float | None = None
 
     def facts(self) -> dict[str, float]:
@@ -50,19 +53,18 @@ def evaluate(
     """
     model.eval()
     loss = torch.zeros((), device=device.torch_device)
-    predictions, confidences = [], []
+    parts: list[Scores] = []
     num_correct_tta = torch.zeros((), dtype=torch.int64, device=device.torch_device)
     for inputs, labels in progress_bar(loader.epoch(0), "Evaluating", len(loader)):
         with explain_out_of_memory("eval_batch_size", len(labels)), device.autocast():
             logits, averaged = mean_logits(model, inputs, tta)
         num_correct_tta += (averaged.argmax(dim=1) == labels).sum()
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-        predictions.append(logits.argmax(dim=1))
-        confidences.append(logits.float().softmax(dim=1).amax(dim=1))
+        parts.append(scores(logits, labels))
         after_batch()
-    predicted = torch.cat(predictions)
-    correct = int((predicted == loader.labels).sum())  # waits for the device
+    found = joined(parts)
+    correct = int((found.predictions == loader.labels).sum())  # waits for the device
     num_images = len(loader.labels)
     tta_accuracy = None if tta == "none" else int(num_correct_tta) / num_images
-    confidence = torch.cat(confidences).cpu()
-    return Evaluation(float(loss) / num_images, correct / num_images, predicted.cpu(), confidence, tta_accuracy)
+    columns = {name: column.cpu() for name, column in found._asdict().items()}
+    return Evaluation(float(loss) / num_images, correct / num_images, tta_accuracy=tta_accuracy, **columns)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cifar.base.errors import UserError
-from cifar.tracking.answers import digest, read_predictions, write_predictions
+from cifar.tracking.answers import answers_of, digest, read_predictions, write_predictions
 from cifar.tracking.predictions import Predictions
 
 ANSWERS = Predictions(
@@ -16,20 +16,24 @@ ANSWERS = Predictions(
     labels=torch.tensor([0, 1, 1]),
     predicted=torch.tensor([0, 2, 1]),
     confidences=torch.tensor([0.5, 1 / 3, 1.0]),
+    losses=torch.tensor([0.1, 2.0, 0.0]),
+    briers=torch.tensor([0.2, 1.5, 0.0]),
     class_names=["cat", "dog", "frög"],
 )
 
 
 def test_it_comes_back_exactly(tmp_path: Path) -> None:
-    write_predictions(tmp_path, ANSWERS)
+    write_predictions(tmp_path, answers_of(ANSWERS))
     first = (tmp_path / "predictions.npz").read_bytes()
     found = read_predictions(tmp_path / "predictions.npz")
     for name, column in found.columns().items():
-        expected = getattr(ANSWERS, "confidences" if name == "confidence" else name).numpy()
+        expected = getattr(
+            ANSWERS, {"confidence": "confidences", "loss": "losses", "brier": "briers"}.get(name, name)
+        ).numpy()
         np.testing.assert_array_equal(column, expected)
         assert column.dtype == expected.dtype
     assert found.class_names == ANSWERS.class_names
-    write_predictions(tmp_path, ANSWERS)
+    write_predictions(tmp_path, answers_of(ANSWERS))
     assert (tmp_path / "predictions.npz").read_bytes() == first
 
 
@@ -51,6 +55,6 @@ def test_what_is_none_is_one_message(tmp_path: Path, content: str) -> None:
     elif content == "lacking":
         np.savez(path, labels=np.zeros(3, dtype=int))
     elif content == "uneven":
-        write_predictions(tmp_path, replace(ANSWERS, predicted=ANSWERS.predicted[:2]))
+        write_predictions(tmp_path, answers_of(replace(ANSWERS, predicted=ANSWERS.predicted[:2])))
     with pytest.raises(UserError, match=r"predictions\.npz"):
         read_predictions(path)

@@ -13,7 +13,7 @@ NAMES = ["cat", "dog", "frog"]
 def predictions(labels: list[int], predicted: list[int], confidences: list[float] | None = None) -> Predictions:
     images = torch.arange(len(labels), dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 3, 4, 4)
     sure = torch.tensor(confidences or [0.5] * len(labels))
-    return Predictions(images, torch.tensor(labels), torch.tensor(predicted), sure, NAMES)
+    return Predictions(images, torch.tensor(labels), torch.tensor(predicted), sure, sure, sure, NAMES)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -15,7 +15,8 @@ from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, MetricsFile, NoTracker, RunInfo
 from tests.conftest import read_metrics
 
-PREDICTIONS = Predictions(torch.zeros((1, 3, 2, 2)), torch.zeros(1), torch.zeros(1), torch.zeros(1), ["a"])
+ONE = torch.zeros(1)
+PREDICTIONS = Predictions(torch.zeros((1, 3, 2, 2)), ONE, ONE, ONE, ONE, ONE, ["a"])
 INFO = RunInfo("2026-11-23/04-12-00", None, {"lr": 0.1, "data": {"limit": None}})
 
 

@@ -27,9 +27,12 @@ def test_nothing_measured_is_no_number_and_norms_are_means_over_steps() -> None:
     ]
 
 
+ONE = torch.zeros(1)
+
+
 @pytest.mark.parametrize(("tta_accuracy", "more"), [(None, {}), (0.0, {"test_tta_accuracy": 0.0})])
 def test_the_accuracy_with_tta_is_a_fact_where_there_is_one(tta_accuracy: float | None, more: dict[str, float]) -> None:
-    found = Evaluation(1.5, 0.25, torch.zeros(1), torch.zeros(1), tta_accuracy).facts()
+    found = Evaluation(1.5, 0.25, ONE, ONE, ONE, ONE, tta_accuracy).facts()
     assert found == {"test_loss": 1.5, "test_accuracy": 0.25} | more
 
 
