@@ -11,7 +11,8 @@ from cifar.sweeps.state import state_text
 
 EXAMPLES = """\
   cifar report multirun/2026-11-23/07-00-00    a sweep, finished or not
-  cifar report 'multirun/2026-11-2*/*'         several together"""
+  cifar report 'multirun/2026-11-2*/*'         several together
+  cifar report multirun/2026-11-23/07-00-00 --latex    … and a table, figures and BibTeX for a paper"""
 
 
 def command() -> None:
@@ -26,12 +27,13 @@ def make_report() -> None:
     parser.add_argument(
         "--output", type=Path, help="where to write it: the folder if it is one, else multirun/report-DATE-TIME"
     )
+    parser.add_argument("--latex", action="store_true", help="add what a paper takes: a table, figures as PDF, BibTeX")
     options = parser.parse_args()
     folders = find_folders(options.folders)
     output = options.output or (
         folders[0] if len(folders) == 1 else Path(f"multirun/report-{datetime.now():%Y-%m-%d-%H-%M-%S}")
     )
-    report(folders, output)
+    report(folders, output, options.latex)
     for folder in folders:
         if (state := state_text(folder)) is not None:
             print(f"{shlex.quote(str(folder))}: {state}")

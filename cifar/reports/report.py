@@ -24,15 +24,15 @@ from cifar.reports.runs.reading import read_results
 from cifar.reports.runs.results import Results
 
 if TYPE_CHECKING:
-    from cifar.reports.figures.drawing import Figure
+    from cifar.reports.figures.drawing import Figure, Style
 
 MAX_CONSOLE_ROWS = 20
 
 
-def report(folders: Sequence[Path], output: Path) -> Results:
+def report(folders: Sequence[Path], output: Path, for_latex: bool = False) -> Results:
     """Write report.md, report.html, the CSV files and the figures into `output`, and show the table and the path.
 
-    Raises `UserError` if there is no run in the folders.
+    `for_latex` adds a folder with what a paper takes of it. Raises `UserError` if there is no run in the folders.
     """
     from cifar.reports.figures.sweep import draw_figures
     from cifar.reports.files.page import write_page
@@ -42,23 +42,42 @@ def report(folders: Sequence[Path], output: Path) -> Results:
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "report.csv", points_csv(results))
     write_text(output / "runs.csv", runs_csv(results, output))
-    figures = draw_figures(results, output) + study_figures(results, output)
+    figures = draw_figures(results, output) + study_figures(results, output, output)
     images = [(figure.title, f"{figure.stem}.png") for figure in figures]
     write_text(output / "report.md", markdown(results, columns(results), sentences, images))
     write_page(results, columns(results), figures, sentences, note(results), output / "report.html")
     print(console(results, sentences))
     print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
+    if for_latex:
+        latex(results, output)
     return results
 
 
-def study_figures(results: Results, output: Path) -> list["Figure"]:
-    """Draw what the report on a search shows beside; a study that can't be read costs a warning."""
-    if not (output / "study.db").exists():
+def latex(results: Results, output: Path) -> None:
+    """Write what a paper takes into the subfolder latex, and say how it is tried."""
+    from cifar.reports.figures.sweep import draw_figures
+    from cifar.reports.files.latex import styles, write_latex
+
+    folder, num_before = output / "latex", len(results.warnings)
+    folder.mkdir(exist_ok=True)
+    drawn = [
+        [*draw_figures(results, folder, style), *study_figures(results, output, folder, style)] for style in styles()
+    ]
+    write_latex(results, [figure for figure in drawn[0] if figure in drawn[1]], folder)
+    for text in results.warnings[num_before:]:
+        print(printable(f"Warning: {text}"))
+    print(f"For LaTeX: {os.path.relpath(folder)}: table.tex, references.bib, figures as PDF; example.tex shows them.")
+
+
+def study_figures(results: Results, folder: Path, output: Path, style: "Style | None" = None) -> list["Figure"]:
+    """Draw what the report on a search in the folder shows beside; a study that can't be read costs a warning."""
+    if not (folder / "study.db").exists():
         return []
     try:
+        from cifar.reports.figures.drawing import SCREEN
         from cifar.reports.figures.study import draw_study
 
-        return draw_study(output, output, results.warnings)
+        return draw_study(folder, output, results.warnings, style or SCREEN)
     except (UserError, ImportError) as error:
         results.warnings.append(f"The search's history is not shown: {error}")
         return []

@@ -182,7 +182,7 @@ def draw_heatmap(results: Results, row_key: str, column_key: str, width: float |
               for place in product([row], columns)] for row in rows]  # fmt: skip
     limit = 24 if width is None else letters_in(width / 5)
     names, row_names = (short_names([show(value) for value in values], limit) for values in (columns, rows))
-    margin = 2.4 + width_of(row_names)
+    margin = (2.4 if width is None else 1.6) + width_of(row_names)
     cell = (0.9 * min(len(columns), 20) if width is None else max(width - margin, 0.5)) / len(columns)
     rotation = 0 if width_of(names) < 0.8 * cell or len(names) < 2 else 30 if cell > SLANTED else 90
     line = (0.5 if width is None else 0.3) * min(len(rows), 30) / len(rows)  # inches a row takes
