@@ -11,3 +11,4 @@ install() {  # NAME COMMAND PACKAGE…
 }
 PATH="$PATH:/usr/sbin:/sbin"
 install SLURM slurmctld slurmctld slurmd slurm-client munge
+install PostgreSQL pg_ctlcluster postgresql

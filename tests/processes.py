@@ -120,6 +120,20 @@ class Run:
         """Send a signal to the process, or to its whole group as a terminal does."""
         (os.killpg if to_group else os.kill)(self.pid, signum)
 
+    def kill_in_a_trial(self, search: Path) -> int:
+        """Kill it as a power cut does while it trains in a search's folder, and return the run's number."""
+        while True:
+            self.wait_for(r"Step \[2/")
+            self.send(signal.SIGSTOP)
+            for owner in search.glob("*/.lock-owner"):
+                summary = owner.with_name("summary.json")
+                is_own = f"process {self.pid} " in owner.read_text()
+                if is_own and summary.exists() and '"status": "running"' in summary.read_text():
+                    self.send(signal.SIGKILL)
+                    self.end()
+                    return int(owner.parent.name)
+            self.send(signal.SIGCONT)
+
     def end(self, seconds: float = 120) -> int:
         """Wait for the end and return the exit code, negative for the signal that killed it."""
         self.process.join(seconds)

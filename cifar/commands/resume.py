@@ -12,6 +12,7 @@ from cifar.commands import run
 from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
 from cifar.experiment.restore import MAY_CHANGE
+from cifar.experiment.stored.trust import STUDIES
 from cifar.experiment.typed.command_line import path_value
 from cifar.sweeps.continuing import FLAGS, MAY_CHANGE_IN_SWEEP, go_to, refuse_untrusted, sweep_arguments
 from cifar.sweeps.plan import PLAN, num_over
@@ -44,7 +45,7 @@ def resume() -> None:
     path = options.path
     typed = [(flag, getattr(options, flag.lstrip("-").replace("-", "_"))) for flag in FLAGS]
     flags = [part for flag, value in typed if value for part in (flag, absolute_flag(flag, value))]
-    if not path.is_dir() or not any((path / name).exists() for name in (PLAN, "multirun.yaml", "study.db")):
+    if not path.is_dir() or not any((path / name).exists() for name in (PLAN, "multirun.yaml", *STUDIES)):
         sys.argv = ["cifar run", *flags, f"resume={path_value(str(path))}", *options.overrides]
         run.command()
         return

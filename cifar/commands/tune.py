@@ -7,13 +7,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cifar.base.errors import UserError, continued_by
-from cifar.base.locks import locked
 from cifar.base.paths import CONF, absolute
 from cifar.base.run_folder import read_summary
 from cifar.commands.app import jobs
@@ -25,12 +23,13 @@ from cifar.experiment.typed.command_line import named_code, run_command
 from cifar.experiment.typed.compose import compose_words
 from cifar.experiment.typed.search_path import as_flags, folders_of, is_search_path, others_of, without_flags
 from cifar.sweeps.continuing import go_to
+from cifar.sweeps.home import Home
 from cifar.sweeps.plan import num_over, result_text
 from cifar.sweeps.ranges import examples, label, split_ranges, to_words
 from cifar.sweeps.search import run_search
+from cifar.sweeps.shared_homes import GRACE_SECONDS, STORAGES, home_of, is_storage, masked
 from cifar.sweeps.study import (
     PRUNERS,
-    STUDY,
     Search,
     best_trial,
     explained,
@@ -38,6 +37,7 @@ from cifar.sweeps.study import (
     lengthen,
     open_study,
     read_search,
+    reported_by_other,
 )
 
 VAL_SIZE = 5000
@@ -47,6 +47,7 @@ HELP = f"""Search for good values with Optuna, choosing by held-out training ima
   cifar tune 'lr=tag(log, interval(1e-4, 1))' optimizer=adam,sgd 'batch_size=range(50,201,50)'
   cifar tune folder=multirun/DATE/TIME               continue a search that was cut
   cifar tune folder=multirun/DATE/TIME trials=50     … or make it longer
+  cifar tune 'lr=interval(1e-4, 1)' folder=mine storage=postgresql://me@host/db      on each of several machines
 
 Its own words:
   trials=20        runs in all; pruned and diverged ones count
@@ -54,6 +55,8 @@ Its own words:
   pruner=median    {", ".join(PRUNERS)}: what ends hopeless runs after an epoch
   folder=DIR       where the search is kept; default: multirun/DATE/TIME
   sampler_seed=0   what the choice of values depends on
+  storage=sqlite   sqlite: one machine; journal: machines that share the folder; postgresql://USER@HOST/DATABASE
+  grace=120        seconds without a sign of life after which another machine takes over a trial
   --config-dir DIR your own models, data and experiments, as for cifar run
 
 Every other word is one of run.py's. One or more of them have a range in Hydra's syntax:
@@ -80,7 +83,10 @@ OWN: dict[str, tuple[Any, str, Callable[[Any], bool]]] = {
     "pruner": ("median", f"one of {', '.join(PRUNERS)}", lambda value: value in PRUNERS),
     "folder": (None, "a folder's name", lambda value: isinstance(value, str) and value != ""),
     "sampler_seed": (0, "a whole number, 0 or more", is_count(0)),
+    "storage": (None, STORAGES, is_storage),
+    "grace": (GRACE_SECONDS, "a whole number of seconds from 1 to 86,400", is_count(1, 86400)),
 }
+TEXTS = ("folder", "storage")  # whose values are no words of Hydra's
 
 
 def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -94,10 +100,10 @@ def split_own(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
             refuse_misspelt(key)
             words.append(word)
             continue
-        own[key] = text if key == "folder" else OverridesParser.create().parse_overrides([word])[0].value()
+        own[key] = text if key in TEXTS else OverridesParser.create().parse_overrides([word])[0].value()
         _, allowed, is_good = OWN[key]
         if not is_good(own[key]):
-            raise UserError(f"{word} is not possible: it takes {allowed}.")
+            raise UserError(f"{key}={masked(text)} is not possible: it takes {allowed}.")
     for word in words:
         if word.lstrip("+~").startswith(("hydra.", "hydra/", "resume=")) and not is_search_path(word):
             raise UserError(f"{word} is not possible in a search: use folder=DIR and jobs=N.")
@@ -156,49 +162,68 @@ def same_search(stored: Search, own: dict[str, Any], words: list[str]) -> Search
 
 
 def tune() -> None:
-    """Begin or continue the search that the command line asks for, and report on it."""
+    """Begin, join or continue the search that the command line asks for, and report on it."""
     if {"-h", "--help"} & {*sys.argv[1:]}:
         print(HELP)
         return
     own, words = split_own(without_flags(sys.argv[1:]))
+    sys.argv[1:] = [masked(word) for word in sys.argv[1:]]  # dashboards keep the command line
     try:
         import optuna as optuna
     except ImportError:
         raise UserError("A search needs Optuna, which is not installed: pip install 'cifar-framework[tune]'") from None
-    folder = absolute(own.get("folder") or f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
-    if "folder" not in own:
-        search = new_search(own, words)
-        folder = claim(folder)
-    elif (folder / STUDY).exists():
-        search = None
-    elif (folder / "multirun.yaml").exists():
-        raise UserError(f"{folder} holds a sweep. Take another folder.")
-    elif not words:
-        raise UserError(
-            f"{folder} holds no search: there is no {STUDY} in it. One that was cut before it began is begun "
-            "again by the whole command."
-        )
-    else:
-        search = new_search(own, words)
-    with locked(folder), explained(folder):
+    home, search = find_search(own, words)
+    with home.alone(), explained(home):
         if search is not None:
-            found_study(folder, search)
-        study = open_study(folder)
+            found_study(home, search)
+        study = open_study(home)
         stored = read_search(study)
-        refuse_foreign_search(stored, words, folder)
+        refuse_foreign_search(stored, words, home.shown)
         search = same_search(stored, own, words)
         lengthen(study, search)
-        shown, num_before = os.path.relpath(folder), num_over(folder)
-        again = shlex.join(["cifar", "tune", f"folder={shown}", *as_flags(search.words), *named_code(search.words)])
-        go_to(search.cwd, folder, "search")
+        home.leave_copy()
+        shown, num_before = os.path.relpath(home.folder), num_over(home.folder)
+        named = [*as_flags(search.words), *named_code(search.words)]
+        again = shlex.join(["cifar", "tune", f"folder={shown}", *home.typed, *named])
+        if not home.typed:  # paths among the words are meant from where each machine gives the command
+            go_to(search.cwd, home.folder, "search")
         with continued_by(lambda: again):
-            run_search(folder, own.get("jobs", 1))
-        conclude(folder, shown, num_before, again)
+            run_search(home, own.get("jobs", 1))
+        conclude(home, shown, num_before, again)
 
 
-def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> None:
+def find_search(own: dict[str, Any], words: list[str]) -> tuple[Home, Search | None]:
+    """Return where the search is kept, and what is asked for if it may have to be begun there."""
+    storage, grace = own.get("storage"), own.get("grace", GRACE_SECONDS)
+    if "folder" not in own:
+        if storage is not None and "://" in storage:
+            raise UserError(
+                f"storage={masked(storage)} needs folder=DIR too: its name is the search's in the database, "
+                "by which other machines find it."
+            )
+        search = new_search(own, words)
+        folder = claim(absolute(f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}"))
+        return home_of(folder, storage, grace), search
+    home = home_of(folder := absolute(own["folder"]), storage, grace)
+    if (folder / "multirun.yaml").exists():
+        raise UserError(f"{folder} holds a sweep. Take another folder.")
+    is_whole = bool(split_ranges(words)[0])
+    if home.is_shared and is_whole:
+        return home, new_search(own, words)  # another machine may begin it at the same time
+    with explained(home):
+        if home.exists():
+            return home, None
+    if not words:
+        raise UserError(
+            f"{folder} holds no search: there is no {home.path.name} in it. One that was cut before it began is begun "
+            "again by the whole command."
+        )
+    return home, new_search(own, words)
+
+
+def refuse_foreign_search(search: Search, typed: list[str], shown: str) -> None:
     """Raise `UserError` for a word of a stored search that a stranger might have written: see docs/trust.md."""
-    origin = f"The search in {folder}"
+    origin = f"The search in {shown}"
     stored = [word for word in search.words if word not in typed]
     refuse_resolvers(stored, origin)
     if away := next((word for word in stored if is_search_path(word) or leads_out(word)), None):
@@ -215,22 +240,26 @@ def refuse_foreign_search(search: Search, typed: list[str], folder: Path) -> Non
         raise UserError(f"{origin} can't go on: {error}") from None
 
 
-def conclude(folder: Path, shown: str, num_before: int, again: str) -> None:
+def conclude(home: Home, shown: str, num_before: int, again: str) -> None:
     """Report on the search and say which trial was best; raise `UserError` if not all trials have a result.
 
     `shown` is the folder and `again` the command that continues the search, as one types them.
     """
-    study = open_study(folder)
+    study = open_study(home)
     search, best = read_search(study), best_trial(study)
+    home.leave_copy()
     space, others = split_ranges(search.words)
     fixed, _ = compose_words([*others, *to_words(examples(space)[0])])
-    jobs.report_on(folder, fixed.tracker)
+    if reporter := reported_by_other(study, home):
+        print(f"The report was made by {reporter}. Here: cifar report {shlex.quote(shown)}")
+    else:
+        jobs.report_on(home.folder, fixed.tracker)
     if best is not None:
         number, parameters = best
         words = ["-m", *others_of(others), *to_words(parameters), "seed=range(1,6)"]
-        print(f"Best trial: {number} ({label(parameters)}): {result_text(read_summary(folder / str(number)))}")
+        print(f"Best trial: {number} ({label(parameters)}): {result_text(read_summary(home.folder / str(number)))}")
         print(f"It was picked for its luck too. How good it is on average: {run_command(words, as_flags(others))}")
-    num_done = num_over(folder)
+    num_done = num_over(home.folder)
     if num_done < search.trials:
         raise UserError(f"{num_done} of {search.trials} trials have a result. Try the others again: {again}")
     print(f"All {num_done} trials of {shown} are done ({num_before} were before).")

@@ -22,6 +22,7 @@ from cifar.reports.findings.verdict import verdict
 from cifar.reports.findings.wording import printable
 from cifar.reports.runs.reading import read_results
 from cifar.reports.runs.results import Results
+from cifar.sweeps.shared_homes import home_for_reading
 
 if TYPE_CHECKING:
     from cifar.reports.figures.drawing import Figure, Style
@@ -71,13 +72,13 @@ def latex(results: Results, output: Path) -> None:
 
 def study_figures(results: Results, folder: Path, output: Path, style: "Style | None" = None) -> list["Figure"]:
     """Draw what the report on a search in the folder shows beside; a study that can't be read costs a warning."""
-    if not (folder / "study.db").exists():
+    if (home := home_for_reading(folder)) is None:
         return []
     try:
         from cifar.reports.figures.drawing import SCREEN
         from cifar.reports.figures.study import draw_study
 
-        return draw_study(folder, output, results.warnings, style or SCREEN)
+        return draw_study(home, output, results.warnings, style or SCREEN)
     except (UserError, ImportError) as error:
         results.warnings.append(f"The search's history is not shown: {error}")
         return []

@@ -17,7 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from cifar.base.errors import UserError
 from cifar.base.paths import CONF
 from cifar.experiment.config import RULES
-from cifar.experiment.stored.trust import TARGET, leads_out, own_targets, refuse_resolvers, targets_in_words
+from cifar.experiment.stored.trust import (
+    STUDIES,
+    STUDY_COPY,
+    TARGET,
+    leads_out,
+    own_targets,
+    refuse_resolvers,
+    targets_in_words,
+)
 from cifar.experiment.typed.command_line import config_flags, path_value, quote, run_command, typed, words_of
 from cifar.experiment.typed.search_path import folders_of
 from cifar.sweeps.plan import Begun, Plan, key_of, read_plan
@@ -95,8 +103,10 @@ def read_begun(folder: Path) -> Plan:
     plan, shown = read_plan(folder), shlex.quote(os.path.relpath(folder))
     if plan is not None and plan.begun is not None:
         return plan
-    if (folder / "study.db").exists():
-        raise UserError(f"{folder} holds a search. To continue it: cifar tune folder={shlex.quote(str(folder))}")
+    if any((folder / name).exists() for name in STUDIES):
+        of_database = " storage=postgresql://…" if (folder / STUDY_COPY).exists() else ""
+        again = f"cifar tune folder={shlex.quote(str(folder))}{of_database}"
+        raise UserError(f"{folder} holds a search. To continue it: {again}")
     if (folder / "multirun.yaml").exists():
         raise UserError(
             f"{folder} has no intact sweep.json, so its jobs are not known. Type the sweep's command again, with "

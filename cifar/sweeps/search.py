@@ -8,10 +8,10 @@ import json
 import logging
 import multiprocessing
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from time import perf_counter, time
+from time import perf_counter, sleep, time
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -25,9 +25,22 @@ from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore_or_begin_anew
 from cifar.experiment.typed.compose import compose_words
 from cifar.experiment.typed.search_path import as_flags, others_of
+from cifar.sweeps.home import Home
 from cifar.sweeps.plan import num_over, progress, result_text, statuses, time_text
 from cifar.sweeps.ranges import label, refuse_others, split_ranges, to_words
-from cifar.sweeps.study import claim, explained, latest_trials, open_study, read_search, retry_failed
+from cifar.sweeps.signs import alive
+from cifar.sweeps.study import (
+    SUMMARY,
+    claim,
+    explained,
+    fetch_results,
+    give_back,
+    latest_trials,
+    num_at_work,
+    open_study,
+    read_search,
+    retry_failed,
+)
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -35,31 +48,67 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 2  # between two looks at what other processes do
 
-def work(folder: Path, started_at: float, num_before: int) -> None:
-    """Run trials until all are claimed; raise what ended a trial if none has had a result yet."""
-    study, tried = open_study(folder), set[int]()
+
+def work(home: Home, started_at: float, num_before: int) -> None:
+    """Run trials until all are claimed; raise what ended a trial if none has had a result yet.
+
+    On a home that is shared that means until all are over: those of a machine that goes are taken over.
+    """
+    study, tried, has_said = open_study(home), set[int](), False
     while True:
         signals.check()
-        with ExitStack() as stack, explained(folder):
-            claimed = claim(study, folder, stack, tried)
+        with ExitStack() as stack, explained(home):
+            claimed = claim(study, home, stack, tried)
+            fetch_results(study, home)
             if claimed is None:
-                return
+                if not home.is_shared or not num_at_work(study):
+                    return
+                if not has_said:
+                    log.info(
+                        "No trial is left to begin. Waiting for those in other processes; Ctrl-C leaves them to it."
+                    )
+                has_said = True
+                sleep(LOOK_SECONDS)
+                continue
             trial, number = claimed
             tried.add(number)
-            with run_log(folder / str(number)):
-                run_trial(study, trial, folder / str(number), number)
+            with run_log(home.folder / str(number)), alive(home, trial), given_back_when_cut(study, trial, home):
+                run_trial(study, trial, home, number)
             total = read_search(study).trials
-        log.info(progress(total, statuses(folder), time() - started_at, num_before, "trials"))
+        log.info(progress(total, statuses(home.folder), time() - started_at, num_before, "trials"))
 
 
-def run_trial(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int) -> None:
+@contextmanager
+def given_back_when_cut(study: "Study", trial: "Trial | FrozenTrial", home: Home) -> Iterator[None]:
+    """Let other machines have the trial at once when a signal or a fault ends this process."""
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    try:
+        yield
+    except UpdateFinishedTrialError:
+        number = trial.user_attrs.get("run")
+        log.warning(f"Trial {number} was given to another process, because nothing was heard of this one for too long.")
+    except BaseException:
+        if home.is_shared:
+            with suppress(Exception):  # the first error counts
+                give_back(study, trial)
+        raise
+
+
+def run_trial(study: "Study", trial: "Trial | FrozenTrial", home: Home, number: int) -> None:
     """Run one trial in its folder and tell the study what came of it, if it does not know yet."""
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import Trial, TrialState
+
+    folder = home.folder / str(number)
 
     def tell(value: float | None = None, state: TrialState | None = None) -> None:
         if isinstance(trial, Trial):
-            study.tell(trial, value, state)
+            if home.is_shared and state != TrialState.FAIL:
+                trial.set_user_attr(SUMMARY, read_summary(folder))
+            study.tell(trial, value, state, skip_if_finished=home.is_shared)
 
     title, start = f"Trial {number} ({label(trial.params)})", perf_counter()
     again = "" if isinstance(trial, Trial) else " again, because its results were lost"
@@ -73,6 +122,8 @@ def run_trial(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number
     except DivergedError as error:  # a result too: the accuracy of its last state
         log.info(f"{title}: {error}")
         accuracy = float(read_summary(folder).get("val_accuracy") or 0)
+    except UpdateFinishedTrialError:
+        raise
     except Exception as error:
         tell(state=TrialState.FAIL)
         if not any(other.state.is_finished() and other.values for other in latest_trials(study).values()):
@@ -171,30 +222,30 @@ def log_to_console(is_alone: bool) -> None:
     logging.raiseExceptions = False  # a full disk is reported once, not by every line of run.log
 
 
-def work_beside(folder: str, started_at: float, num_before: int, jobs: int) -> None:
+def work_beside(home: Home, started_at: float, num_before: int, jobs: int) -> None:
     """Work in a process of its own, one of as many as there are jobs side by side."""
     signals.install()
     log_to_console(is_alone=False)
-    take_share(Path(folder), jobs)
+    take_share(home.places, jobs)
     try:
-        work(Path(folder), started_at, num_before)
+        work(home, started_at, num_before)
     except signals.Interrupted:
         pass  # the trial's run is saved, and the process that started this one says so
     except UserError as error:
         sys.exit(str(error))
 
 
-def run_search(folder: Path, jobs: int) -> None:
+def run_search(home: Home, jobs: int) -> None:
     """Run the trials that are missing, in this process or in `jobs` of them."""
-    with explained(folder):
-        retry_failed(open_study(folder))
-    started_at, num_before = time(), num_over(folder)
+    with explained(home):
+        retry_failed(open_study(home), home)
+    started_at, num_before = time(), num_over(home.folder)
     if jobs == 1:
         log_to_console(is_alone=True)
-        work(folder, started_at, num_before)
+        work(home, started_at, num_before)
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    arguments = (str(folder), started_at, num_before, jobs)
+    arguments = (home, started_at, num_before, jobs)
     workers = [context.Process(target=work_beside, args=arguments) for _ in range(jobs)]
     for worker in workers:
         worker.start()

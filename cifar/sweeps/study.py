@@ -1,36 +1,34 @@
-"""What a search keeps in study.db: an Optuna study (Akiba et al. 2019, KDD) and the words it was asked with.
+"""What a search keeps at its home (home.py): an Optuna study (Akiba et al. 2019, KDD) and the words it was asked with.
 
 A trial is known by its run's number. A trial that was cut is closed, and another one with the same parameters is queued
 for the folder of the same run, which goes on there.
 """
 
 import os
-import secrets
+import platform
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from cifar.base.errors import UserError
 from cifar.base.locks import is_locked, locked
-from cifar.base.run_folder import read_summary
+from cifar.base.run_folder import read_summary, write_json
+from cifar.sweeps.home import Home
 from cifar.sweeps.plan import OVER
 from cifar.sweeps.ranges import Parameter, split_ranges
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.pruners import BasePruner
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
-STUDY, CLAIM_LOCK = "study.db", ".claim.lock"
-NAME = "search"  # of the study within its file
+ENDED = ("COMPLETE", "PRUNED")
 PRUNERS = ("median", "hyperband", "none")
-WAIT_SECONDS = 60  # for other processes that write to the database
+REPORTED = "reported"  # the study's attribute with how many trials were reported on, and by whom
+SUMMARY = "summary"  # the attribute with what came of a trial, on a home that is shared
 
 
 @dataclass(frozen=True)
@@ -49,25 +47,9 @@ class Search:
     cwd: str
 
 
-def storage_in(path: Path, journal: str = "DELETE") -> "RDBStorage":
-    """Return Optuna's storage in a file of SQLite's, with SQLite's journal mode.
-
-    The file is named to SQLite itself, because a URL would read a path with ? or % otherwise.
-    """
-    import optuna
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=WAIT_SECONDS, check_same_thread=False)
-        connection.execute(f"PRAGMA journal_mode={journal}")
-        return connection
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
-
-
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Raise `UserError` with one message if the study in the folder can't be read or written."""
+def explained(home: Home) -> Iterator[None]:
+    """Raise `UserError` with one message if the study can't be read or written."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -79,40 +61,41 @@ def explained(folder: Path) -> Iterator[None]:
             cause = cause.__cause__
         reason = str(cause).splitlines()[0].rstrip(".")
         raise UserError(
-            f"{folder / STUDY} can't be used as a study: {reason}. When that is mended, the same command goes on."
+            f"{home.shown} can't be used as a study: {reason}. When that is mended, the same command goes on."
         ) from error
 
 
-def found_study(folder: Path, search: Search) -> None:
-    """Write study.db, which is there whole or not at all, however the process ends."""
+def found_study(home: Home, search: Search) -> None:
+    """Begin the study, which is there whole or not at all, unless another machine has begun it."""
     import optuna
 
-    temporary = folder / f".{STUDY}.{secrets.token_hex(4)}.tmp"
-    try:
-        with explained(folder):
-            storage = storage_in(temporary, journal="MEMORY")  # no second file that could be left behind
-            study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
-            for name, value in asdict(search).items():
-                study.set_user_attr(name, value)
-            storage.engine.dispose()
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(folder / STUDY)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with explained(home), home.founding() as storage:
+        study = optuna.create_study(
+            storage=storage, study_name=home.name, direction="maximize", load_if_exists=home.is_shared
+        )
+        if missing := missing_facts(study):  # all of them, unless a process was killed right here
+            for name in missing:
+                study.set_user_attr(name, asdict(search)[name])
 
 
-def open_study(folder: Path) -> "Study":
-    """Return the study in the folder; raise `UserError` if it can't be read or is not a whole search's."""
+def missing_facts(study: "Study") -> list[str]:
+    """Return which facts of a search the study lacks."""
+    return [field.name for field in fields(Search) if field.name not in study.user_attrs]
+
+
+def open_study(home: Home) -> "Study":
+    """Return the study; raise `UserError` if it can't be read or is not a whole search's."""
     import optuna
 
-    with explained(folder):
-        study = optuna.load_study(storage=storage_in(folder / STUDY), study_name=NAME)
-        attributes = study.user_attrs
-    if missing := [field.name for field in fields(Search) if field.name not in attributes]:
+    with explained(home):
+        try:
+            study = optuna.load_study(storage=home.storage(), study_name=home.name)
+        except KeyError as error:
+            raise UserError(f"There is no search {home.shown}: it is begun by the whole command.") from error
+        missing = missing_facts(study)
+    if missing:
         raise UserError(
-            f"{folder / STUDY} is not a whole search: it lacks {', '.join(missing)}. Remove the file if no trial "
+            f"{home.shown} is not a whole search: it lacks {', '.join(missing)}. Remove the file if no trial "
             "has run, and give the whole command again."
         )
     return study
@@ -136,13 +119,32 @@ def latest_trials(study: "Study") -> "dict[int, FrozenTrial]":
     return {int(trial.user_attrs["run"]): trial for trial in trials if "run" in trial.user_attrs}
 
 
-def lost_runs(study: "Study", folder: Path) -> "list[tuple[int, FrozenTrial]]":
-    """Return the runs that the study knows the end of, but not their folders: a summary was damaged or deleted."""
+def lost_runs(study: "Study", home: Home) -> "list[tuple[int, FrozenTrial]]":
+    """Return the runs that the study knows the end of, but not their folders: a summary was damaged or deleted.
+
+    On a home that is shared the study knows what came of them.
+    """
     return [
         (number, trial)
         for number, trial in latest_trials(study).items()
-        if trial.state.name in ("COMPLETE", "PRUNED") and read_summary(folder / str(number)).get("status") not in OVER
+        if trial.state.name in ENDED and not home.is_shared and not has_result(home.folder / str(number))
     ]
+
+
+def has_result(folder: Path) -> bool:
+    """Return whether the folder tells how its run ended."""
+    return read_summary(folder).get("status") in OVER
+
+
+def fetch_results(study: "Study", home: Home) -> None:
+    """Write down here what came of the runs of other machines that share no folder with this one."""
+    for number, trial in latest_trials(study).items() if home.is_shared else ():
+        folder, summary = home.folder / str(number), trial.user_attrs.get(SUMMARY)
+        if trial.state.name not in ENDED or not isinstance(summary, dict) or has_result(folder):
+            continue
+        if not (folder.exists() and is_locked(folder)):
+            folder.mkdir(exist_ok=True)
+            write_json(folder / "summary.json", summary)
 
 
 def num_claimed(study: "Study") -> int:
@@ -152,25 +154,41 @@ def num_claimed(study: "Study") -> int:
     return sum(trial.state != TrialState.WAITING for trial in latest_trials(study).values())
 
 
-def retry_failed(study: "Study") -> None:
+def num_at_work(study: "Study") -> int:
+    """Return how many trials are at work, in whatever process."""
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
+def retry_failed(study: "Study", home: Home) -> None:
     """Let the runs that failed be tried again."""
     from optuna.trial import TrialState
 
-    for number, trial in latest_trials(study).items():
-        if trial.state == TrialState.FAIL:
-            study.enqueue_trial(trial.params, user_attrs={"run": number})
+    with home.exclusive():
+        for number, trial in latest_trials(study).items():
+            if trial.state == TrialState.FAIL:
+                study.enqueue_trial(trial.params, user_attrs={"run": number})
 
 
-def close_stale(study: "Study", folder: Path) -> None:
+def close_stale(study: "Study", home: Home) -> None:
     """Close the trials whose process is gone, and queue their parameters for the same run's folder."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         number = trial.user_attrs.get("run")
-        if number is None or not is_locked(folder / str(number)):
-            study.tell(trial.number, state=TrialState.FAIL)
-            if number is not None:
-                study.enqueue_trial(trial.params, user_attrs={"run": number})
+        if home.is_gone(trial, number):
+            give_back(study, trial)
+
+
+def give_back(study: "Study", trial: "Trial | FrozenTrial") -> None:
+    """Close a trial that was cut, and queue its parameters for the same run's folder."""
+    from optuna.trial import TrialState
+
+    number = trial.user_attrs.get("run")
+    study.tell(trial.number, state=TrialState.FAIL)
+    if number is not None:
+        study.enqueue_trial(trial.params, user_attrs={"run": number})
 
 
 def make_pruner(search: Search) -> "BasePruner":
@@ -183,7 +201,7 @@ def make_pruner(search: Search) -> "BasePruner":
 
 
 def claim(
-    study: "Study", folder: Path, stack: ExitStack, tried: "set[int] | frozenset[int]" = frozenset()
+    study: "Study", home: Home, stack: ExitStack, tried: "set[int] | frozenset[int]" = frozenset()
 ) -> "tuple[Trial | FrozenTrial, int] | None":
     """Return the next trial and its run's number, whose folder `stack` locks; None if all trials are claimed.
 
@@ -196,11 +214,11 @@ def claim(
 
     search = read_search(study)
     space, _ = split_ranges(search.words)
-    with FileLock(folder / CLAIM_LOCK):
-        close_stale(study, folder)
-        for number, lost in lost_runs(study, folder):
-            if number not in tried and not is_locked(folder / str(number)):
-                stack.enter_context(locked(folder / str(number)))
+    with home.exclusive():
+        close_stale(study, home)
+        for number, lost in lost_runs(study, home):
+            if number not in tried and not is_locked(home.folder / str(number)):
+                stack.enter_context(locked(home.folder / str(number)))
                 return lost, number
         if num_claimed(study) >= search.trials:
             return None
@@ -210,7 +228,7 @@ def claim(
         trial = study.ask(space)
         number = int(trial.user_attrs.get("run", new_number))
         trial.set_user_attr("run", number)
-        stack.enter_context(locked(folder / str(number)))
+        stack.enter_context(locked(home.folder / str(number)))
     return trial, number
 
 
@@ -223,3 +241,18 @@ def best_trial(study: "Study") -> "tuple[int, dict[str, Parameter]] | None":
         return None
     number, trial = max(done, key=lambda entry: entry[1].value or 0)
     return number, trial.params
+
+
+def reported_by_other(study: "Study", home: Home) -> str | None:
+    """Return who reports on all trials that have ended by now, if that is another process; None: it is this one.
+
+    On a home that is shared only the first that asks makes the report.
+    """
+    num_ended = sum(trial.state.is_finished() for trial in latest_trials(study).values())
+    with home.exclusive():
+        done, who = study.user_attrs.get(REPORTED, (0, ""))
+        if home.is_shared and done == num_ended:
+            return str(who)
+        if home.is_shared:
+            study.set_user_attr(REPORTED, (num_ended, f"process {os.getpid()} on {platform.node()} in {home.folder}"))
+    return None

@@ -25,6 +25,7 @@ from cifar.experiment.typed.compose import compose_words
 from cifar.experiment.typed.search_path import without_flags
 from cifar.reports.figures.study import draw_study, importances
 from cifar.sweeps.continuing import sweep_arguments
+from cifar.sweeps.home import Home, storage_in
 from cifar.sweeps.ranges import examples, label, split_ranges, to_words
 from cifar.sweeps.search import make_judge, over, run_trial, train
 from cifar.sweeps.study import (
@@ -36,7 +37,6 @@ from cifar.sweeps.study import (
     make_pruner,
     open_study,
     read_search,
-    storage_in,
 )
 from tests.conftest import QUIET, SLOW, Command, Start, read_metrics, read_summary
 from tests.processes import Run, small_disk
@@ -56,7 +56,7 @@ def results_of(folder: Path) -> dict[int, tuple[Any, ...]]:
     """Return every run's parameters and what came of it."""
     names = ("val_accuracy", "val_loss", "test_accuracy", "train_loss")
     found = {}
-    for number, trial in latest_trials(open_study(folder)).items():
+    for number, trial in latest_trials(open_study(Home(folder))).items():
         summary = read_summary(folder / str(number))
         found[number] = (trial.params, trial.state, trial.value, summary["status"], *map(summary.get, names))
     return found
@@ -244,7 +244,7 @@ def test_a_search_that_was_cut_twice_ends_as_if_it_had_not_been(tmp_path: Path, 
     assert "All 4 trials of cut are done (2 were before)." in again.stdout
     assert command(*words, "folder=whole", program=TUNE).returncode == 0
     assert results_of(tmp_path / "cut") == results_of(tmp_path / "whole")
-    trials = open_study(tmp_path / "cut").get_trials()
+    trials = open_study(Home(tmp_path / "cut")).get_trials()
     assert [trial.state for trial in trials].count(TrialState.FAIL) == 2
     assert not [trial for trial in trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
     for number in (1, 2):
@@ -320,8 +320,8 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path, command: Command) -> None:
 def begin(folder: Path, *words: str) -> tuple[optuna.Study, optuna.Trial, ExitStack]:
     """Return a study in the folder and its first trial, claimed."""
     folder.mkdir()
-    found_study(folder, Search([*FIXED, LR, *words], 3, "none", 0, 3, str(folder)))
-    claimed = claim(study := open_study(folder), folder, stack := ExitStack())
+    found_study(Home(folder), Search([*FIXED, LR, *words], 3, "none", 0, 3, str(folder)))
+    claimed = claim(study := open_study(Home(folder)), Home(folder), stack := ExitStack())
     assert claimed is not None
     assert isinstance(claimed[0], optuna.Trial)
     return study, claimed[0], stack
@@ -332,7 +332,7 @@ def test_a_pruned_trial_never_sees_the_test_images(tmp_path: Path) -> None:
     study, trial, stack = begin(folder, "epochs=3")
     study.pruner = optuna.pruners.ThresholdPruner(lower=1.1, n_warmup_steps=2)
     with stack:
-        run_trial(study, trial, folder / "0", 0)
+        run_trial(study, trial, Home(folder), 0)
     (found,) = study.get_trials()
     summary = read_summary(folder / "0")
     assert (found.state, summary["status"], summary["epochs"]) == (TrialState.PRUNED, "pruned", 2)
@@ -359,33 +359,33 @@ def test_claims_stop_at_the_total_and_a_dead_processs_trial_is_claimed_again(tmp
     folder = tmp_path / "search"
     study, first, stack = begin(folder)
     with ExitStack() as others:
-        second, third = claim(study, folder, others), claim(study, folder, others)
+        second, third = claim(study, Home(folder), others), claim(study, Home(folder), others)
         assert second is not None
         assert third is not None
         assert [second[1], third[1]] == [1, 2]
-        assert claim(study, folder, others) is None
+        assert claim(study, Home(folder), others) is None
         stack.close()  # as the operating system does when a process ends
-        again = claim(study, folder, others)
+        again = claim(study, Home(folder), others)
         assert again is not None
         assert again[1] == 0
         assert again[0].params == first.params
-        assert claim(study, folder, others) is None
+        assert claim(study, Home(folder), others) is None
     assert read_search(study).trials == 3
 
 
 def test_importances_are_optunas_and_few_trials_have_none(tmp_path: Path) -> None:
-    found_study(tmp_path, Search([LR, "optimizer=adam,sgd"], 30, "none", 0, 1, str(tmp_path)))
-    study = open_study(tmp_path)
+    found_study(Home(tmp_path), Search([LR, "optimizer=adam,sgd"], 30, "none", 0, 1, str(tmp_path)))
+    study = open_study(Home(tmp_path))
     space, _ = split_ranges([LR, "optimizer=adam,sgd"])
     for number in range(30):
-        assert bool(importances(tmp_path)) == (number > 3)
+        assert bool(importances(Home(tmp_path))) == (number > 3)
         trial = study.ask(space)
         trial.set_user_attr("run", number)
         study.tell(trial, 0.8 if trial.params["optimizer"] == "sgd" else 0.2 + trial.params["lr"] / 100)
-    found = importances(tmp_path)
+    found = importances(Home(tmp_path))
     assert found == optuna.importance.get_param_importances(study)
     assert next(iter(found)) == "optimizer"
-    assert [figure.stem for figure in draw_study(tmp_path, tmp_path, [])] == ["history", "importances"]
+    assert [figure.stem for figure in draw_study(Home(tmp_path), tmp_path, [])] == ["history", "importances"]
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, command: Command) -> None:
@@ -435,7 +435,7 @@ def test_a_search_goes_on_from_elsewhere_and_resume_names_the_command(tmp_path: 
 def test_a_strangers_search_names_no_code_but_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, named: str
 ) -> None:
-    found_study(tmp_path, Search([*DIGITS[1:], LR, word], 1, "none", 0, 1, str(tmp_path)))
+    found_study(Home(tmp_path), Search([*DIGITS[1:], LR, word], 1, "none", 0, 1, str(tmp_path)))
     monkeypatch.setattr("sys.argv", ["tune", f"folder={tmp_path}"])
     with pytest.raises(UserError, match=re.escape(named)) as refused:
         tune()
@@ -452,11 +452,11 @@ def test_a_folder_of_ones_own_is_typed_again_for_a_stored_search(
     (folder := tmp_path / "t").mkdir()
     monkeypatch.chdir(tmp_path)
     (path,) = without_flags(["--config-dir", "own"])
-    found_study(folder, Search([path, "model=mine", *DIGITS[1:], LR], 1, "none", 0, 1, str(tmp_path)))
+    found_study(Home(folder), Search([path, "model=mine", *DIGITS[1:], LR], 1, "none", 0, 1, str(tmp_path)))
     seen: list[str] = []
 
-    def run_search(folder: Path, jobs: int) -> None:
-        cfg, _ = compose_words(read_search(open_study(folder)).words[:2])
+    def run_search(home: Home, jobs: int) -> None:
+        cfg, _ = compose_words(read_search(open_study(home)).words[:2])
         seen.append(cfg.model._target_)
 
     monkeypatch.setattr("cifar.commands.tune.run_search", run_search)
@@ -478,10 +478,10 @@ def test_a_folder_of_ones_own_is_typed_again_for_a_stored_search(
     [("model._target_", "torch.hub.load"), ("lr", "${oc.env:HOME}"), ("lr", 2.0), ("optimizer", "sgd")],
 )
 def test_parameters_in_a_strangers_study_are_those_of_its_words(tmp_path: Path, key: str, value: Any) -> None:
-    found_study(tmp_path, Search([*DIGITS, LR, "optimizer=adam,adamw"], 1, "none", 0, 1, str(tmp_path)))
+    found_study(Home(tmp_path), Search([*DIGITS, LR, "optimizer=adam,adamw"], 1, "none", 0, 1, str(tmp_path)))
     trial = create_trial(value=0.5, params={key: value}, distributions={key: CategoricalDistribution([value])})
     with pytest.raises(UserError, match=re.escape(f"{key}={value}, which is not in the search's ranges")):
-        train(open_study(tmp_path), trial, tmp_path / "0", 0)
+        train(open_study(Home(tmp_path)), trial, tmp_path / "0", 0)
 
 
 def test_where_a_strangers_search_was_begun_is_not_where_it_leads(
@@ -492,7 +492,7 @@ def test_where_a_strangers_search_was_begun_is_not_where_it_leads(
     monkeypatch.chdir(tmp_path / "here")
     for number, cwd in enumerate((str(tmp_path / "there"), ".", "..")):
         (folder := tmp_path / "folder" / str(number)).mkdir()
-        found_study(folder, Search([*DIGITS[1:], LR], 1, "none", 0, 1, cwd))
+        found_study(Home(folder), Search([*DIGITS[1:], LR], 1, "none", 0, 1, cwd))
         monkeypatch.setattr("sys.argv", ["tune", f"folder={folder}"])
         with pytest.raises(UserError, match=re.escape(f"The search was begun in {cwd}, and the paths among")):
             tune()
@@ -500,12 +500,12 @@ def test_where_a_strangers_search_was_begun_is_not_where_it_leads(
 
 
 def test_a_study_is_read_without_unpickling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found_study(tmp_path, Search([LR], 3, "none", 0, 1, "/"))
-    study = open_study(tmp_path)
+    found_study(Home(tmp_path), Search([LR], 3, "none", 0, 1, "/"))
+    study = open_study(Home(tmp_path))
     study.tell(study.ask({"lr": FloatDistribution(0, 1)}), 0.5)
     for name in ("loads", "load", "Unpickler"):
         monkeypatch.setattr(f"pickle.{name}", None)
-    (trial,) = open_study(tmp_path).get_trials()
+    (trial,) = open_study(Home(tmp_path)).get_trials()
     assert (trial.value, [*trial.params]) == (0.5, ["lr"])
     kinds = {kind for (kind,) in sqlite3.connect(tmp_path / "study.db").execute("SELECT type FROM sqlite_master")}
     assert kinds == {"table", "index"}
@@ -515,10 +515,10 @@ def test_a_study_is_read_without_unpickling(tmp_path: Path, monkeypatch: pytest.
 def test_a_study_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
     (folder := tmp_path / name).mkdir()
     search = Search([LR], 3, "none", 0, 1, "/")
-    found_study(folder, search)
+    found_study(Home(folder), search)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert [path.name for path in folder.iterdir()] == ["study.db"]
-    assert read_search(open_study(folder)) == search
+    assert read_search(open_study(Home(folder))) == search
 
 
 def test_a_search_is_founded_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,7 +537,7 @@ def test_a_search_is_founded_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
 
         monkeypatch.setattr(optuna.Study, "set_user_attr", set_user_attr)
         with pytest.raises(KeyboardInterrupt):
-            found_study(tmp_path, search)
+            found_study(Home(tmp_path), search)
         monkeypatch.undo()
 
     for number in range(6):
@@ -547,15 +547,15 @@ def test_a_search_is_founded_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("sys.argv", ["tune", f"folder={tmp_path}"])
     with pytest.raises(UserError, match="is begun again by the whole command"):
         tune()
-    found_study(tmp_path, search)
-    assert read_search(open_study(tmp_path)) == search
+    found_study(Home(tmp_path), search)
+    assert read_search(open_study(Home(tmp_path))) == search
 
 
 def test_a_study_that_was_cut_while_it_was_founded_says_what_to_do(tmp_path: Path) -> None:
     study = optuna.create_study(storage=storage_in(tmp_path / "study.db"), study_name="search")
     study.set_user_attr("words", [LR])
     with pytest.raises(UserError, match=r"not a whole search: it lacks trials, .* give the whole command again"):
-        open_study(tmp_path)
+        open_study(Home(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["delete", "cut", "folder"])
@@ -574,7 +574,7 @@ def test_a_trial_whose_results_were_lost_is_made_again(tmp_path: Path, command: 
     assert "Trial 1 starts again, because its results were lost" in again.stdout
     assert "All 3 trials of one are done (2 were before)." in again.stdout
     assert results_of(tmp_path / "one") == before
-    assert len(open_study(tmp_path / "one").get_trials()) == 3
+    assert len(open_study(Home(tmp_path / "one")).get_trials()) == 3
 
 
 def test_a_study_that_is_older_than_its_runs_learns_from_them_what_came_of_these(
@@ -598,14 +598,14 @@ def test_a_pruned_trial_whose_results_were_lost_is_pruned_again(tmp_path: Path) 
     study, trial, stack = begin(folder, "epochs=3")
     study.pruner = optuna.pruners.ThresholdPruner(lower=1.1, n_warmup_steps=2)
     with stack:
-        run_trial(study, trial, folder / "0", 0)
+        run_trial(study, trial, Home(folder), 0)
     before = read_summary(folder / "0")
     (folder / "0" / "summary.json").unlink()
     with ExitStack() as others:
-        claimed = claim(study, folder, others)
+        claimed = claim(study, Home(folder), others)
         assert claimed is not None
         assert claimed[1] == 0
-        run_trial(study, claimed[0], folder / "0", 0)
+        run_trial(study, claimed[0], Home(folder), 0)
     after = read_summary(folder / "0")
     for key in ("status", "error", "val_accuracy", "val_loss", "epochs", "config_hash"):
         assert after[key] == before[key]

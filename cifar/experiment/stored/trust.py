@@ -22,13 +22,15 @@ from omegaconf import OmegaConf
 from cifar.base.errors import UserError
 
 TARGET = "_target_"
+# What is kept of a search: all of it, or the copy of a study that is in a database.
+STUDIES = STUDY, JOURNAL, STUDY_COPY = ("study.db", "study.journal", "study-copy.db")
 # Files that only a run, a sweep or a search leaves: what lies beside them may be a stranger's, wherever it lies.
 LEFT_BY_RUNS = (
     "summary.json",
     "metrics.jsonl",
     "multirun.yaml",
     "sweep.json",
-    "study.db",
+    *STUDIES,
     "checkpoint.pt",
     "predictions.npz",
 )

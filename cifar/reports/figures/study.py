@@ -21,6 +21,7 @@ from cifar.reports.figures.drawing import (
 )
 from cifar.reports.figures.ticks import set_accuracy_axis
 from cifar.reports.findings.wording import short_names
+from cifar.sweeps.home import Home
 from cifar.sweeps.study import latest_trials, open_study
 
 if TYPE_CHECKING:
@@ -31,24 +32,24 @@ MIN_TRIALS = 4  # completed ones, before anything can be said about importance
 MAX_BARS = 20
 
 
-def draw_study(folder: Path, output: Path, warnings: list[str], style: Style = SCREEN) -> list[Figure]:
-    """Draw the study in the folder into `output`; raise `UserError` if it can't be read."""
+def draw_study(home: Home, output: Path, warnings: list[str], style: Style = SCREEN) -> list[Figure]:
+    """Draw a search's study into `output`; raise `UserError` if it can't be read."""
     from optuna.trial import TrialState
 
-    found = latest_trials(open_study(folder))
+    found = latest_trials(open_study(home))
     done = {number: trial for number, trial in sorted(found.items()) if trial.state == TrialState.COMPLETE}
     pruned = {number: trial for number, trial in sorted(found.items()) if trial.state == TrialState.PRUNED}
     drawings: list[Drawing] = []
     if done:
         drawings.append((Figure("history", "Trials in their order"), partial(draw_history, done, pruned)))
-    if shares := importances(folder):
+    if shares := importances(home):
         title = "How much each parameter mattered"
         title += f": the first {MAX_BARS} of {len(shares)}" * (len(shares) > MAX_BARS)
         drawings.append((Figure("importances", title), partial(draw_importances, shares)))
     return render(drawings, output, warnings, style)
 
 
-def importances(folder: Path) -> dict[str, float]:
+def importances(home: Home) -> dict[str, float]:
     """Return every searched key's share of the accuracy's variance, the largest first; empty with too few trials.
 
     They are Optuna's default, which looks at completed trials only.
@@ -56,7 +57,7 @@ def importances(folder: Path) -> dict[str, float]:
     from optuna.importance import get_param_importances
     from optuna.trial import TrialState
 
-    study = open_study(folder)
+    study = open_study(home)
     values = [trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
     if len(values) < MIN_TRIALS or len({*values}) < 2:
         return {}
