@@ -83,6 +83,7 @@ def call(*words: str) -> Outcome:
         mock.patch.dict(os.environ, environment, clear=True),
         mock.patch.object(sys, "argv", ["run.py", *words]),
         mock.patch.object(jobs, "work", light_work),
+        mock.patch.object(HydraConfig.instance(), "cfg", None),  # else later tests would be where this one was typed
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
         own_logging(),

@@ -273,7 +273,7 @@ def test_a_signal_while_a_job_side_by_side_is_being_built_loses_nothing(tmp_path
     assert [summary["status"] for summary in summaries] == ["interrupted"] * 2
     assert summaries[0]["steps"] >= 1
     assert summaries[1]["steps"] == 0
-    again = start("side", SLOW[0], program=RESUME_SWEEP)
+    again = start("side", SLOW[0], "hydra/launcher=basic", program=RESUME_SWEEP)
     assert again.end() == 0, again.text
     assert again.output.endswith("All 2 jobs of side are done (0 were before).\n")
     for owner in owners:

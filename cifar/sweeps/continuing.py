@@ -147,6 +147,8 @@ def sweep_arguments(folder: Path, extra: list[str]) -> tuple[list[str], Path]:
             raise UserError(f"{line} is not possible: {key} takes {RULES[key][0]}.")
     replaced = {key_of(word) for word in changes}
     kept = [word for word in stored if key_of(word) not in replaced]
+    if "hydra/launcher" in replaced:  # it may not take what the earlier one took
+        kept = [word for word in kept if not key_of(word).startswith("hydra.launcher.")]
     own = ["hydra.sweeper.same_base=true", "resume=auto", f"hydra.sweep.dir={quote(str(folder))}"]
     return [*begun.flags, "-m", *kept, *changes, *own], Path(begun.cwd)
 

@@ -64,6 +64,18 @@ def test_the_arguments_that_continue_a_sweep(tmp_path: Path) -> None:
         sweep_arguments(tmp_path, ["epochs=-3"])
 
 
+def test_another_launcher_gets_none_of_the_settings_of_the_one_before(tmp_path: Path) -> None:
+    write_begun(tmp_path, hydra=["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+    assert "hydra.launcher.n_jobs=2" in sweep_arguments(tmp_path, [])[0]
+    other, _ = sweep_arguments(tmp_path, ["hydra/launcher=basic"])
+    assert [word for word in other if word.startswith(("hydra/launcher", "hydra.launcher"))] == ["hydra/launcher=basic"]
+    both, _ = sweep_arguments(tmp_path, ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"])
+    assert [word for word in both if word.startswith(("hydra/launcher", "hydra.launcher"))] == [
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=4",
+    ]
+
+
 def test_a_plan_that_is_cut_anywhere_is_no_plan(tmp_path: Path) -> None:
     write_begun(tmp_path)
     whole = (tmp_path / PLAN).read_bytes()

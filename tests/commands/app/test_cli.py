@@ -93,7 +93,8 @@ def test_a_piped_run_prints_the_reports_lines_and_nothing_else(tmp_path: Path, c
         f"Results: {folder.relative_to(tmp_path)}",
     ]
     assert sorted(path.name for path in folder.iterdir()) == [
-        ".hydra", ".lock", "checkpoint-1.pt", "checkpoint.pt", "metrics.jsonl", "run.log", "summary.json",
+        ".hydra", ".lock", "checkpoint-1.pt", "checkpoint.pt", "metrics.jsonl", "predictions.npz", "run.log",
+        "summary.json",
     ]  # fmt: skip
     log = (folder / "run.log").read_text()
     assert "[cifar.training.trainer][INFO] Epoch [1/2], Step [4/8] Loss: " in log

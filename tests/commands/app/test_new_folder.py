@@ -61,7 +61,7 @@ def test_sweeps_that_start_at_the_same_time_all_run(tmp_path: Path, start: Start
     assert sorted(path.name for path in (tmp_path / "it's").iterdir()) == [sweep.name for sweep in sweeps]
     seeds = [[read_summary(sweep / job)["seed"] for job in "01"] for sweep in sweeps]
     assert sorted(seeds) == [[0, 5], [1, 5]]
-    again = start(str(sweeps[1]), QUIET[0], program=("-m", "cifar", "resume"))
+    again = start(str(sweeps[1]), QUIET[0], "hydra/launcher=basic", program=("-m", "cifar", "resume"))
     assert again.end() == 0, again.text
     assert "All 2 jobs of" in again.text
 
