@@ -15,6 +15,7 @@ VERBS = {
     "resume": "go on with a run or a sweep that was cut",
     "report": "report on a sweep, finished or not, or on several together",
     "predict": "say what is on pictures, with a trained run",
+    "export": "write a trained run to one file: ONNX, torch.export or safetensors",
     "tune": "search for good values with Optuna",
     "bench": "compare a training step with the loop that everybody writes",
     "speedrun": "time recipes over many seeds, compilation apart",
