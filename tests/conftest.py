@@ -36,6 +36,8 @@ TINY = [
     "log_every=2",
 ]
 QUIET = [*TINY, "tracker=none"]
+# The choices of model, as messages list them.
+MODELS = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
 # … or slower, so that a signal falls in its midst.
 SLOW = ["model._target_=tests.tiny_model.Slow", "+model.seconds=0.05", "log_every=1", "device.threads=1"]
 

@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from cifar.models.resnet import Bottleneck, resnet50
-from cifar.models.resnet18 import resnet18
+from cifar.models.resnet_he import resnet18
 from cifar.models.vgg import vgg16
 
 

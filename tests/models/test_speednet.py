@@ -10,7 +10,7 @@ from torch import nn
 
 from cifar.base.errors import UserError
 from cifar.models.resnet import resnet50
-from cifar.models.resnet18 import resnet18
+from cifar.models.resnet_he import resnet18
 from cifar.models.speednet import Norm, Whitening, convolution, speednet
 from cifar.models.vgg import vgg16
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from cifar.models.resnet import resnet50
-from cifar.models.resnet18 import resnet18
+from cifar.models.resnet_he import resnet18
 from cifar.models.speednet import speednet
 from cifar.models.vgg import vgg16
 from cifar.training.devices.device import Device

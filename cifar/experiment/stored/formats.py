@@ -41,6 +41,7 @@ MOVED: dict[str, str] = {
         f"cifar.schedules.{name}": f"cifar.training.schedules.{name}"
         for name in ("Constant", "Step", "Cosine", "Linear")
     },
+    "cifar.models.resnet18.resnet18": "cifar.models.resnet_he.resnet18",
     "cifar.tracking.NoTracker": "cifar.tracking.tracking.NoTracker",
     "cifar.wandb_tracker.WandbTracker": "cifar.tracking.wandb_tracker.WandbTracker",
     "cifar.tensorboard_tracker.TensorboardTracker": "cifar.tracking.tensorboard_tracker.TensorboardTracker",

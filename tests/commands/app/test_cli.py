@@ -7,7 +7,7 @@ import pytest
 
 from cifar.commands.app.cli import flags_first
 from tests import in_process
-from tests.conftest import QUIET, TINY, Command, read_metrics, read_summary
+from tests.conftest import MODELS, QUIET, TINY, Command, read_metrics, read_summary
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from tests.conftest import QUIET, TINY, Command, read_metrics, read_summary
         (["lrr=0.1"], ["There is no key 'lrr'. Did you mean 'lr'?", "batch_size"]),
         (["optimizer.momentun=0.9", "optimizer=sgd"], ["'optimizer.momentun'. Did you mean 'momentum'?"]),
         (["+data.lmit=3"], ["'data.lmit'. Did you mean 'limit'?"]),
-        (["model=resnet51"], ["model=resnet51 is not possible: there is resnet18, resnet50, speednet, vgg16."]),
+        (["model=resnet51"], [f"model=resnet51 is not possible: there is {MODELS}."]),
         (["experiment=nope"], ["experiment=nope is not possible: there is", "report_resnet50"]),
         (["lr=abc"], ["lr: Value 'abc'", "It takes a positive number"]),
         (["lr=null"], ["lr: ", "It takes a positive number"]),
@@ -65,10 +65,12 @@ def test_hydra_full_error_shows_the_traceback(cold_command: Command) -> None:
 def test_help_shows_groups_values_and_examples(cold_command: Command) -> None:
     result = cold_command("--help")
     assert result.returncode == 0
-    for word in ("model: resnet18, resnet50, speednet, vgg16", "optimizer: adam, adamw, muon, sgd",
+    for word in (f"model: {MODELS}\n", "optimizer: adam, adamw, muon, sgd",
                  "cifar run -m lr=", "data.val_size=0", "label_smoothing", "init_from"):  # fmt: skip
         assert word in result.stdout
-    assert max(len(line) for line in result.stdout.splitlines() if not line.startswith("experiment: ")) <= 100
+    assert (
+        max(len(line) for line in result.stdout.splitlines() if not line.startswith(("experiment: ", "model: "))) <= 100
+    )
     assert "schema" not in result.stdout
 
 
