@@ -16,6 +16,7 @@ VERBS = {
     "report": "report on a sweep, finished or not, or on several together",
     "predict": "say what is on pictures, with a trained run",
     "export": "write a trained run to one file: ONNX, torch.export or safetensors",
+    "card": "write a run's model card, with its numbers and limits",
     "tune": "search for good values with Optuna",
     "bench": "compare a training step with the loop that everybody writes",
     "speedrun": "time recipes over many seeds, compilation apart",

@@ -57,7 +57,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         ("train_seconds", "eval_seconds", "images_per_second", "epochs"), lambda value: is_number(value) and value >= 0
     ),
-    **dict.fromkeys(("job", "steps", "skipped_steps", "best_val_epoch"), is_count),
+    **dict.fromkeys(("job", "steps", "skipped_steps", "best_val_epoch", "num_parameters"), is_count),
     **dict.fromkeys(("config", "choices", "versions"), lambda value: isinstance(value, dict)),
     "seed": is_whole,
     **dict.fromkeys(("overrides", "flags"), is_texts),

@@ -255,7 +255,7 @@ def test_a_model_without_a_graph_is_one_message_and_its_weights_go(own: Path, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["speednet", "resnet18", "resnet50", "vgg16"])
+@pytest.mark.parametrize("model", sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
 def test_every_shipped_model_goes_in_every_format(model: str, tmp_path: Path) -> None:
     cifar.train(cifar.compose([*SHIPPED, f"model={model}", "batch_size=50"]), tmp_path / "run")
     run = cifar.load_run(tmp_path / "run")
