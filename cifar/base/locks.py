@@ -196,3 +196,22 @@ def is_locked(folder: Path) -> bool:
         lock.release()
     seconds = silence(folder / OWNER) if who is not None and is_foreign(who) else None
     return seconds is not None and seconds < SILENT_SECONDS
+
+
+def seems_alive(folder: Path) -> bool:
+    """Return whether a live process says that it works in the folder; nothing in it is touched, not even the lock."""
+    who = owner(folder)
+    try:
+        is_silent = time() - (folder / OWNER).stat().st_mtime > SILENT_SECONDS
+    except OSError:
+        return False
+    found = re.match(r"process (\d+) on ", who or "")
+    if is_silent or found is None or who is None or is_foreign(who):
+        return not is_silent and who is not None
+    try:
+        os.kill(int(found[1]), 0)  # asks only whether there is such a process
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -13,6 +13,7 @@ from importlib.metadata import version
 VERBS = {
     "run": "train and evaluate one configuration, or with -m many",
     "resume": "go on with a run or a sweep that was cut",
+    "watch": "look at runs and sweeps while they run",
     "report": "report on a sweep, finished or not, or on several together",
     "predict": "say what is on pictures, with a trained run",
     "export": "write a trained run to one file: ONNX, torch.export or safetensors",
