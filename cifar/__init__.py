@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cifar.experiment.python import compose as compose
-    from cifar.experiment.python import train as train
+    from cifar.reports.python import train as train
     from cifar.reports.runs.loading import load_run as load_run
     from cifar.reports.runs.reading import read_sweep as read_sweep
 
 WHERE = {
     "compose": "cifar.experiment.python",
-    "train": "cifar.experiment.python",
+    "train": "cifar.reports.python",
     "load_run": "cifar.reports.runs.loading",
     "read_sweep": "cifar.reports.runs.reading",
 }

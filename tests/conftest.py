@@ -34,6 +34,7 @@ TINY = [
     "eval_batch_size=20",
     "device=cpu",
     "log_every=2",
+    "page=false",
 ]
 QUIET = [*TINY, "tracker=none"]
 # The choices of model, as messages list them.

@@ -18,6 +18,7 @@ VERBS = {
     "predict": "say what is on pictures, with a trained run",
     "export": "write a trained run to one file: ONNX, torch.export or safetensors",
     "card": "write a run's model card, with its numbers and limits",
+    "evaluate": "evaluate a trained run again, and make its page",
     "tune": "search for good values with Optuna",
     "bench": "compare a training step with the loop that everybody writes",
     "speedrun": "time recipes over many seeds, compilation apart",

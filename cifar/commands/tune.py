@@ -22,6 +22,7 @@ from cifar.experiment.stored.trust import leads_out, own_targets, refuse_foreign
 from cifar.experiment.typed.command_line import named_code, run_command
 from cifar.experiment.typed.compose import compose_words
 from cifar.experiment.typed.search_path import as_flags, folders_of, is_search_path, others_of, without_flags
+from cifar.reports.run_report import page_at_end
 from cifar.sweeps.continuing import go_to
 from cifar.sweeps.home import Home
 from cifar.sweeps.plan import num_over, result_text
@@ -188,7 +189,7 @@ def tune() -> None:
         if not home.typed:  # paths among the words are meant from where each machine gives the command
             go_to(search.cwd, home.folder, "search")
         with continued_by(lambda: again):
-            run_search(home, own.get("jobs", 1))
+            run_search(home, own.get("jobs", 1), page_at_end)
         conclude(home, shown, num_before, again)
 
 

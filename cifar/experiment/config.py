@@ -30,7 +30,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # What cannot change a run's numbers does not enter its hash.
 NOT_HASHED = (
-    "resume", "checkpoint", "tracker", "log_every", "data.root",
+    "resume", "checkpoint", "tracker", "log_every", "page", "data.root",
     "data.source.root", "data.source.mirrors", "data.source.cache",
 )  # fmt: skip
 
@@ -92,6 +92,7 @@ class Config:
     tta: str = MISSING
     on_nonfinite: str = MISSING
     log_every: int = MISSING
+    page: bool = MISSING
     resume: str | None = MISSING
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     model: dict[str, Any] = MISSING

@@ -15,6 +15,7 @@ from cifar.base.in_place import run_log
 from cifar.base.locks import locked
 from cifar.base.paths import absolute
 from cifar.base.run_folder import holds_run, read_summary, refuse_used_folder
+from cifar.experiment.after import PageMaker, no_page
 from cifar.experiment.config import AUTO, check, config_hash, resolve
 from cifar.experiment.restore import finished, restore
 from cifar.experiment.typed.compose import compose_words
@@ -32,8 +33,8 @@ def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
     return cfg
 
 
-def train(cfg: DictConfig, folder: str | Path) -> dict[str, Any]:
-    """Train and test what `cfg` describes, as `cifar run` does, and return the summary that `folder` then holds.
+def train(cfg: DictConfig, folder: str | Path, make_page: PageMaker = no_page) -> dict[str, Any]:
+    """Do what `cifar.train` says, with what makes the run's page.
 
     With `cfg.resume = "auto"` a run that was cut goes on, and one that is done is not made again. Raises `UserError`
     for a mistake, and `DivergedError` after testing the last state; the summary is written all the same.
@@ -55,7 +56,7 @@ def train(cfg: DictConfig, folder: str | Path) -> dict[str, Any]:
         OmegaConf.save(cfg, stored / "config.yaml")
         flags = ["--config-path", str(stored), "--config-name", "config"]  # with these the command makes it again
         origin: dict[str, Any] = {"job": None, "overrides": [], "flags": flags, "choices": {}}
-        run(cfg, path, "/".join(path.parts[-2:]), None, checkpoint, origin)
+        run(cfg, path, "/".join(path.parts[-2:]), None, checkpoint, origin, make_page=make_page)
     return read_summary(path)
 
 

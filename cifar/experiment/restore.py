@@ -28,7 +28,7 @@ from cifar.experiment.typed.command_line import quote, typed
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = "epochs, log_every, tracker, checkpoint, data.root, on_nonfinite"
+MAY_CHANGE = "epochs, log_every, page, tracker, checkpoint, data.root, on_nonfinite"
 
 
 class LengthError(UserError):

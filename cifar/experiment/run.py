@@ -18,6 +18,7 @@ from cifar.base.nested import flatten
 from cifar.base.paths import shown
 from cifar.base.run_folder import git_commit, library_versions, score, write_json
 from cifar.data.loader import Loader
+from cifar.experiment.after import Keep, PageMaker, no_page
 from cifar.experiment.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.experiment.config import AUTO, check, config_hash, point_hash, resolve
 from cifar.experiment.keeper import Keeper
@@ -43,14 +44,16 @@ def run(
     checkpoint: dict[str, Any] | None = None,
     origin: dict[str, Any] | None = None,
     after_validation: Callable[[int, float], None] = lambda epoch, accuracy: None,
+    make_page: PageMaker = no_page,
 ) -> float:
     """Train and test what `cfg` describes, leave everything in `folder`, and return the accuracy to choose by.
 
     That is the validation accuracy, or the test accuracy if there is no split. With the content of a `checkpoint` the
     run goes on from there. `name` and `group` are for the dashboard; `origin`, how the command line described the run,
     goes into summary.json. `after_validation` gets the number of epochs done and the validation accuracy after every
-    epoch; what it raises ends the run. Raises `UserError` for a mistake in the configuration, `DivergedError` after
-    testing the last state. summary.json tells how the run ended, or "running".
+    epoch; what it raises ends the run. `make_page` makes the run's page when all else is written. Raises `UserError`
+    for a mistake in the configuration, `DivergedError` after testing the last state. summary.json tells how the run
+    ended, or "running".
     """
     identity: dict[str, Any] = {"name": name, "group": group, "origin": origin or {}}
     if checkpoint is not None:
@@ -59,9 +62,10 @@ def run(
     is_resumed = checkpoint is not None
     info = RunInfo(config=resolve(cfg), is_resumed=is_resumed, folder=folder, kept_bytes=kept_bytes, **identity)
     summary = first_facts(cfg, info, checkpoint)
-    with end_written(folder, summary, is_resumed):
+    make_page = make_page if cfg.get("page") else no_page
+    with make_page(folder) as keep_for_page, end_written(folder, summary, is_resumed):
         check(cfg)
-        train_and_test(cfg, folder, info, summary, checkpoint, after_validation)
+        train_and_test(cfg, folder, info, summary, checkpoint, after_validation, keep_for_page)
     return score(summary)
 
 
@@ -112,6 +116,7 @@ def train_and_test(
     summary: dict[str, Any],
     checkpoint: dict[str, Any] | None,
     after_validation: Callable[[int, float], None],
+    keep_for_page: Keep,
 ) -> None:
     """Do the work of `run`, filling `summary` as facts become known."""
     start = perf_counter()
@@ -142,6 +147,7 @@ def train_and_test(
         summary |= test.facts()
         predictions = predictions_of(test, loaders)
         keep_predictions(folder, predictions)
+        keep_for_page(predictions)
         tracker.log_predictions(predictions)
         tracker.summarise(summary | {"status": "diverged" if diverged else "completed"})
         log.info(f"Results: {shown(folder)}")

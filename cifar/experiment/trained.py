@@ -4,10 +4,8 @@ A checkpoint may be a stranger's: what it names is called only if the user's own
 text in it is an interpolation (docs/trust.md).
 """
 
-import json
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,13 +28,15 @@ from cifar.experiment.config import VIEWS, check_value, resolve
 from cifar.experiment.other_words import with_words
 from cifar.experiment.stored.configuration import links_of, stored_config
 from cifar.experiment.stored.formats import FORMAT_VERSION, with_defaults
+from cifar.experiment.stored.metrics import read_columns
 from cifar.experiment.stored.trust import own_targets, refuse_foreign
 from cifar.experiment.typed.compose import compose_words
-from cifar.tracking.answers import PREDICTIONS, read_predictions
-from cifar.tracking.predictions import named
+from cifar.tracking.answers import PREDICTIONS, Stored, answers_of, read_predictions
+from cifar.tracking.predictions import Predictions, named
 from cifar.training.checkpoint import load_state
 from cifar.training.devices.device import Device, choose_device, find_device
 from cifar.training.devices.fast_conv import speed_up
+from cifar.training.scores import scores
 from cifar.training.tta import mean_logits
 
 if TYPE_CHECKING:
@@ -172,10 +172,7 @@ class TrainedRun:
         """
         if not (self.folder / "metrics.jsonl").is_file():
             raise self.lacks("metrics.jsonl")
-        entries = [*read_entries(self.folder / "metrics.jsonl")]
-        keys = dict.fromkeys(key for entry in entries for key in entry)
-        values = {key: [entry.get(key) for entry in entries] for key in keys}
-        return {key: [math.nan if value is None else value for value in column] for key, column in values.items()}
+        return read_columns(self.folder / "metrics.jsonl")
 
     @property
     def predictions(self) -> "dict[str, np.ndarray[Any, Any]]":
@@ -190,17 +187,6 @@ class TrainedRun:
     def lacks(self, name: str) -> UserError:
         """Return the error for a file that is not in the run's folder."""
         return UserError(f"There is no {name} beside {self.path}: the model needs none, but this does.")
-
-
-def read_entries(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a metrics.jsonl, without lines that are damaged."""
-    for line in path.read_bytes().splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            yield entry
 
 
 def load_trained(path: Path, words: Sequence[str] = (), config_dir: str | Path | None = None) -> TrainedRun:
@@ -294,3 +280,11 @@ def stored_size(checkpoint: dict[str, Any]) -> tuple[int, int]:
     if not all(1 <= side <= LARGEST_SIZE for side in size):
         raise UserError(f"The checkpoint's image_size={size} is not possible: a side has 1 to {LARGEST_SIZE} pixels.")
     return size[0], size[1]
+
+
+def score(run: TrainedRun, test: Images, tta: bool = False) -> Stored:
+    """Return what the run says of a set of test images, with its test-time augmentation if that is asked for."""
+    found = scores(run.logits(test.test_images, tta), test.test_labels)
+    return answers_of(
+        Predictions(test.test_images, test.test_labels, *found, test.class_names)  # in the order of its fields
+    )

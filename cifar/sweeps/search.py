@@ -21,6 +21,7 @@ from cifar.base.errors import DivergedError, PrunedError, UserError
 from cifar.base.in_place import run_log
 from cifar.base.run_folder import holds_run, put_aside, read_summary, score
 from cifar.base.shares import take_share
+from cifar.experiment.after import PageMaker, no_page
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import AUTO, finished, restore_or_begin_anew
 from cifar.experiment.typed.compose import compose_words
@@ -51,7 +52,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2  # between two looks at what other processes do
 
 
-def work(home: Home, started_at: float, num_before: int) -> None:
+def work(home: Home, started_at: float, num_before: int, make_page: PageMaker = no_page) -> None:
     """Run trials until all are claimed; raise what ended a trial if none has had a result yet.
 
     On a home that is shared that means until all are over: those of a machine that goes are taken over.
@@ -75,7 +76,7 @@ def work(home: Home, started_at: float, num_before: int) -> None:
             trial, number = claimed
             tried.add(number)
             with run_log(home.folder / str(number)), alive(home, trial), given_back_when_cut(study, trial, home):
-                run_trial(study, trial, home, number)
+                run_trial(study, trial, home, number, make_page)
             total = read_search(study).trials
         log.info(progress(total, statuses(home.folder), time() - started_at, num_before, "trials"))
 
@@ -97,7 +98,9 @@ def given_back_when_cut(study: "Study", trial: "Trial | FrozenTrial", home: Home
         raise
 
 
-def run_trial(study: "Study", trial: "Trial | FrozenTrial", home: Home, number: int) -> None:
+def run_trial(
+    study: "Study", trial: "Trial | FrozenTrial", home: Home, number: int, make_page: PageMaker = no_page
+) -> None:
     """Run one trial in its folder and tell the study what came of it, if it does not know yet."""
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import Trial, TrialState
@@ -114,7 +117,7 @@ def run_trial(study: "Study", trial: "Trial | FrozenTrial", home: Home, number: 
     again = "" if isinstance(trial, Trial) else " again, because its results were lost"
     log.info(f"Trial {number} starts{again}: {label(trial.params)}")
     try:
-        accuracy = train(study, trial, folder, number)
+        accuracy = train(study, trial, folder, number, make_page)
     except PrunedError as error:
         tell(state=TrialState.PRUNED)
         log.info(f"{title}: {error}")
@@ -134,7 +137,9 @@ def run_trial(study: "Study", trial: "Trial | FrozenTrial", home: Home, number: 
     log.info(f"{title}: {result_text(read_summary(folder))}, {time_text(perf_counter() - start)}")
 
 
-def train(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int) -> float:
+def train(
+    study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: int, make_page: PageMaker = no_page
+) -> float:
     """Make the trial's run, or go on with it, and return its validation accuracy."""
     search = read_search(study)
     space, others = split_ranges(search.words)
@@ -158,7 +163,7 @@ def train(study: "Study", trial: "Trial | FrozenTrial", folder: Path, number: in
     group = "/".join(folder.parent.parts[-2:])
     origin = {"job": number, "overrides": others_of(words), "flags": as_flags(words), "choices": choices}
     judge = make_judge(trial, cfg.epochs, reported(folder, checkpoint))
-    return run(cfg, folder, label(trial.params), group, checkpoint, origin, after_validation=judge)
+    return run(cfg, folder, label(trial.params), group, checkpoint, origin, judge, make_page)
 
 
 def trial_is_pruned(trial: "Trial | FrozenTrial") -> bool:
@@ -222,30 +227,30 @@ def log_to_console(is_alone: bool) -> None:
     logging.raiseExceptions = False  # a full disk is reported once, not by every line of run.log
 
 
-def work_beside(home: Home, started_at: float, num_before: int, jobs: int) -> None:
+def work_beside(home: Home, started_at: float, num_before: int, jobs: int, make_page: PageMaker) -> None:
     """Work in a process of its own, one of as many as there are jobs side by side."""
     signals.install()
     log_to_console(is_alone=False)
     take_share(home.places, jobs)
     try:
-        work(home, started_at, num_before)
+        work(home, started_at, num_before, make_page)
     except signals.Interrupted:
         pass  # the trial's run is saved, and the process that started this one says so
     except UserError as error:
         sys.exit(str(error))
 
 
-def run_search(home: Home, jobs: int) -> None:
-    """Run the trials that are missing, in this process or in `jobs` of them."""
+def run_search(home: Home, jobs: int, make_page: PageMaker = no_page) -> None:
+    """Run the trials that are missing, in this process or in `jobs` of them; `make_page` makes their runs' pages."""
     with explained(home):
         retry_failed(open_study(home), home)
     started_at, num_before = time(), num_over(home.folder)
     if jobs == 1:
         log_to_console(is_alone=True)
-        work(home, started_at, num_before)
+        work(home, started_at, num_before, make_page)
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    arguments = (home, started_at, num_before, jobs)
+    arguments = (home, started_at, num_before, jobs, make_page)
     workers = [context.Process(target=work_beside, args=arguments) for _ in range(jobs)]
     for worker in workers:
         worker.start()

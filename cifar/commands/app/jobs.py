@@ -139,10 +139,11 @@ def work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
     if "torch" not in sys.modules and sys.stderr.isatty():
         print("Loading PyTorch …", file=sys.stderr)
     from cifar.experiment.run import run  # imports torch, which takes seconds
+    from cifar.reports.run_report import page_at_end
 
     group = "/".join(Path(hydra.sweep.dir).parts[-2:]) if is_sweep else None
     name = job_label(HydraConfig.instance().cfg) if is_sweep else "/".join(folder.parts[-2:])
-    return run(cfg, folder, name, group, checkpoint, origin(is_sweep))
+    return run(cfg, folder, name, group, checkpoint, origin(is_sweep), make_page=page_at_end)
 
 
 def origin(is_sweep: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ FORMAT_VERSION = 4
 # for another key's value. Those that came since format 2 enter no hash while they have this value.
 ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "tta": (1, "none"),
+    "page": (4, True),
     "data.split_seed": (1, "=seed"),
     "data.test_limit": (1, None),
     "device.fast_conv": (1, False),

@@ -1,4 +1,4 @@
-// What report.html does: sorts its table, opens rows, copies commands, and draws the curves with uPlot.
+// What report.html and run.html do: sorts the table, opens rows, copies commands, and draws the curves with uPlot.
 "use strict";
 const table = document.getElementById("points");
 const valueOf = (body, column) => {
@@ -7,7 +7,7 @@ const valueOf = (body, column) => {
 };
 const compare = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
 
-table.tHead.addEventListener("click", event => {
+table?.tHead.addEventListener("click", event => {
   const heading = event.target.closest("th");
   if (!heading || !event.target.closest("button")) return;
   const isDescending = heading.getAttribute("aria-sort") === "ascending";

@@ -67,7 +67,7 @@ def write_page(
 ) -> None:
     """Write the page to `path`, in whose folder the figures already are."""
     template = page_template()
-    curves, scripts = curve_data(results), page_scripts()
+    curves = curve_data(results)
     pictures = [(inline_svg(path.with_name(f"{figure.stem}.svg")), figure.title)
                 for figure in figures if figure.stem != "curves"]  # fmt: skip
     troubles = [run_row(run, path.parent) for run in unfinished(results)]
@@ -82,11 +82,7 @@ def write_page(
         "curves": curves,
         "pictures": pictures,
         "constants": [(key, show(value)) for key, value in results.constants.items()],
-        "colours": [*zip(COLOURS, DARK_COLOURS, strict=False)],
-        "grey": GREY,
-        "style": Markup((FOLDER / "uplot.min.css").read_text(encoding="utf-8")),
-        "scripts": [Markup(script) for script in scripts],
-        "policy": policy(scripts),
+        **look(),
     }
     frame = template.render(facts, rows=[], left_out=[])
     rows = [point_row(results, place, columns, path.parent) for place in range(len(results.points))]
@@ -95,8 +91,20 @@ def write_page(
     write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
 
 
-def page_template() -> Template:
-    """Return page.html, in which every value is escaped and none may be missing."""
+def look() -> dict[str, Any]:
+    """Return what every page has: colours, style, scripts, and the policy that forbids all else."""
+    scripts = page_scripts()
+    return {
+        "colours": [*zip(COLOURS, DARK_COLOURS, strict=False)],
+        "grey": GREY,
+        "style": Markup((FOLDER / "uplot.min.css").read_text(encoding="utf-8")),
+        "scripts": [Markup(script) for script in scripts],
+        "policy": policy(scripts),
+    }
+
+
+def page_template(name: str = "page.html") -> Template:
+    """Return a template, by default the sweep's, in which every value is escaped and none may be missing."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -104,7 +112,7 @@ def page_template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def omissions(results: Results, num_rows: int) -> list[str]:
@@ -147,14 +155,14 @@ def point_row(results: Results, place: int, columns: list[Column], folder: Path)
 
 
 def run_row(run: Run, folder: Path) -> dict[str, str]:
-    """Return what the page says of a run; `link` leads to its folder, if it has begun."""
+    """Return what the page says of a run; `link` leads to its folder, if it has begun, and `page` to its own page."""
     place = Path(os.path.relpath(run.folder, folder)).as_posix()
     accuracies = f"validation {percent(run.figure('val_accuracy'))}, test {percent(run.figure('test_accuracy'))}"
+    link = quote(f"./{place}/" if ":" in place else f"{place}/", errors="replace")
     return {
         "place": place,
-        "link": ""
-        if run.status == "pending"
-        else quote(f"./{place}/" if ":" in place else f"{place}/", errors="replace"),
+        "link": "" if run.status == "pending" else link,
+        "page": f"{link}run.html" if (run.folder / "run.html").is_file() else "",
         "seed": "" if run.seed is None else str(run.seed),
         "kind": run.status,
         "status": run.status_text,

@@ -37,7 +37,7 @@ class Share:
         middle = (self.fraction + z**2 / (2 * self.total)) / shrunk
         variance = self.fraction * (1 - self.fraction) / self.total + z**2 / (4 * self.total**2)
         half = z * math.sqrt(variance) / shrunk
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return min(max(0.0, middle - half), self.fraction), max(min(1.0, middle + half), self.fraction)  # rounding
 
 
 @dataclass(frozen=True)
