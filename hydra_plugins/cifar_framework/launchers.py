@@ -55,3 +55,21 @@ class SlurmLauncher(ElsewhereLauncher):
         from cifar.sweeps.launchers import slurm
 
         return slurm.launch(self.elsewhere, self.options, job_overrides)
+
+
+class RayLauncher(ElsewhereLauncher):
+    """Run a sweep's jobs on a Ray cluster."""
+
+    extra = "ray"
+
+    def look(self) -> None:
+        """Import Ray and check the options."""
+        from cifar.sweeps.launchers import ray_cluster
+
+        ray_cluster.refuse_impossible_options(self.options)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs on the cluster."""
+        from cifar.sweeps.launchers import ray_cluster
+
+        return ray_cluster.launch(self.elsewhere, self.options, job_overrides)

@@ -6,30 +6,17 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cifar.base.run_folder import read_summary
-from cifar.base.sealed import read_checkpoint
-from tests.conftest import QUIET, SLOW, Command, Start
-from tests.experiment.test_restore import assert_identical, results
+from tests.conftest import Command, Start
+from tests.sweeps.launchers.cut_runs import MODEL, WORDS, assert_as_left_alone, step, wait_for_step, wait_until
 
 pytestmark = pytest.mark.cluster
 CIFAR = ("-m", "cifar")
 SMALL = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
-WORDS = [*QUIET, *SLOW, "+model.build_seconds=0", "data.val_size=20", "checkpoint.every_epochs=1"]  # six steps an epoch
-MODEL = SLOW[0]
-
-
-def wait_until(is_true: Callable[[], object], what: str, seconds: float = 180) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, f"waited for nothing: {what}\n{ask('squeue')}"
-        time.sleep(0.2)
 
 
 def ask(*command: str) -> str:
@@ -41,18 +28,6 @@ def ids(sweep: Path) -> dict[str, str]:
     """Return the ids of the sweep's jobs by their numbers."""
     jobs: dict[str, str] = json.loads((sweep / "slurm.json").read_text())["jobs"]
     return jobs
-
-
-def step(run: Path) -> int:
-    """Return the step of the run's last checkpoint, 0 without one."""
-    with contextlib.suppress(Exception):
-        return int(read_checkpoint(run / "checkpoint.pt")["step"])
-    return 0
-
-
-def wait_for_step(run: Path, number: int) -> None:
-    """Wait until the run has a checkpoint of this step or a later one."""
-    wait_until(lambda: step(run) >= number, f"step {number} of {run}")
 
 
 def start_now(job_id: str) -> None:
@@ -75,21 +50,6 @@ def processes(job_id: str) -> list[int]:
             if b"submitit.core._submit" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"srun")[-1]:
                 found.append(pid)
     return [pid for pid in found if not Path(f"/proc/{pid}/cmdline").read_bytes().startswith((b"srun", b"/bin/bash"))]
-
-
-def assert_as_left_alone(sweep: Path, numbers: str, command: Command, *words: str) -> None:
-    """Compare the sweep's runs with those of the same jobs in one process."""
-    model = ["model._target_=tests.tiny_model.Slow", "+model.seconds=0.0", "device.threads=1", "log_every=1"]
-    plain = [
-        word for word in WORDS if not re.match(r"model\._target_|\+model\.seconds|device\.threads|log_every", word)
-    ]
-    done = command("-m", *plain, *model, *words, "hydra.sweep.dir=alone")
-    assert done.returncode == 0, done.stderr
-    for number in numbers:
-        one, other = results(sweep / number), results(sweep.with_name("alone") / number)
-        del one["summary"]["config_hash"], other["summary"]["config_hash"]  # the pause
-        assert one["summary"]["status"] == "completed"
-        assert_identical(one, other)
 
 
 def test_jobs_go_on_without_the_terminal_and_when_they_are_cut(
