@@ -6,18 +6,21 @@ A job whose process or node is lost has failed; `cifar resume` goes on with it. 
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
-from time import time
+from time import monotonic, sleep, time
 from typing import Any
 
 import ray
 from hydra.core.utils import JobReturn, JobStatus
 from ray import cloudpickle
+from ray._private.services import get_ray_address_from_environment
 from ray.exceptions import RayError, RayTaskError
 
 from cifar.base import limits, signals
 from cifar.base.errors import StoppedError, UserError
+from cifar.base.locks import is_locked
 from cifar.base.run_folder import read_summary
 from cifar.sweeps.launchers.elsewhere import Elsewhere, number_of, outcome, run_folder
 from cifar.sweeps.plan import Plan, progress, read_plan, result_text, statuses
@@ -31,6 +34,8 @@ LIMITS = {
     "memory_gb": limits.number("a positive number of GB", lambda value: value > 0).or_null(),
 }
 CARRIED = ("CIFAR", "WANDB_", "HYDRA_")  # how the names begin of what jobs have from the command's environment
+CONNECT_SECONDS = 10
+LOOK_SECONDS = 0.2
 SAVE_SECONDS = 120  # that running jobs have to end a step and save
 
 
@@ -62,8 +67,9 @@ def connect(address: str) -> None:
     """Connect to the cluster; raise `UserError` if there is none. What Ray does to signals is undone."""
     handlers = {signum: signal.getsignal(signum) for signum in signals.TAKEN}
     try:
+        refuse_silence(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"hydra.launcher.address={address}: no Ray cluster answers there. Start one with ray start --head, or let "
             f"the sweep have its own with hydra.launcher.address=local. Ray says: {' '.join(str(error).split())}"
@@ -71,6 +77,14 @@ def connect(address: str) -> None:
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+
+
+def refuse_silence(address: str) -> None:
+    """Raise `OSError` if nobody listens where the cluster should be: Ray itself would try for minutes."""
+    known = get_ray_address_from_environment(address, None) or ""
+    host, separator, port = known.rpartition(":")
+    if separator and port.isdecimal() and "://" not in known:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def run_on_node(given: bytes, overrides: list[str], place: tuple[str, list[str], dict[str, str]]) -> str | None:
@@ -98,12 +112,20 @@ def wait(elsewhere: Elsewhere, running: dict[Any, int]) -> dict[int, JobReturn]:
                 number = left.pop(reference)
                 ended[number] = how_it_ended(elsewhere, reference, number)
                 tell(elsewhere, number, ended[number], plan)
-    except signals.Interrupted:
-        for reference in left:
-            ray.cancel(reference)
-        ray.wait([*left], num_returns=len(left), timeout=SAVE_SECONDS)
+    except KeyboardInterrupt:  # Ray makes this of what a handler raises
+        let_them_save(elsewhere, left)
         raise
     return ended
+
+
+def let_them_save(elsewhere: Elsewhere, running: dict[Any, int]) -> None:
+    """Interrupt the jobs and wait until those that have begun are saved; Ray itself does not wait for that."""
+    for reference in running:
+        ray.cancel(reference)
+    folders = [run_folder(elsewhere.folder, number) for number in running.values()]
+    deadline = monotonic() + SAVE_SECONDS
+    while any(folder.exists() and is_locked(folder) for folder in folders) and monotonic() < deadline:
+        sleep(LOOK_SECONDS)
 
 
 def how_it_ended(elsewhere: Elsewhere, reference: Any, number: int) -> JobReturn:

@@ -53,7 +53,7 @@ def ray_start(*words: str) -> list[str]:
 
 
 @pytest.fixture(name="ray_cluster")
-def _ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+def _ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
     """Start a head and a second node on this machine, or skip the test where Ray is not installed."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'cifar-framework[ray]'")
     quick = {
@@ -61,6 +61,7 @@ def _ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluste
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "5",
     }
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it listens on this machine only
     environment = {**os.environ, **quick, "PYTHONPATH": str(HERE.parents[2])}
     log = (tmp_path_factory.mktemp("ray") / "log").open("wb")
     kept = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL, "env": environment}

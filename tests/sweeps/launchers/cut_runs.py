@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cifar.base.errors import UserError
 from cifar.base.sealed import read_checkpoint
 from tests.conftest import QUIET, SLOW, Command
 from tests.experiment.test_restore import assert_identical, results
@@ -24,8 +25,8 @@ def wait_until(is_true: Callable[[], object], what: str, seconds: float = 180) -
 
 def step(run: Path) -> int:
     """Return the step of the run's last checkpoint, 0 without one."""
-    with contextlib.suppress(Exception):
-        return int(read_checkpoint(run / "checkpoint.pt")["step"])
+    with contextlib.suppress(UserError, OSError):
+        return int(read_checkpoint(run / "checkpoint.pt")["counters"]["step"])
     return 0
 
 
