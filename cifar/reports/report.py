@@ -5,10 +5,7 @@ report.csv with a row per point and runs.csv with a row per run.
 """
 
 import glob
-import math
 import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +14,7 @@ from cifar.base.errors import UserError
 from cifar.base.run_folder import write_atomically
 from cifar.reports.files.csv_files import points_csv, runs_csv
 from cifar.reports.files.markdown import markdown
+from cifar.reports.files.terminal import show
 from cifar.reports.findings.table import columns, note
 from cifar.reports.findings.verdict import verdict
 from cifar.reports.findings.wording import printable
@@ -26,8 +24,6 @@ from cifar.sweeps.shared_homes import home_for_reading
 
 if TYPE_CHECKING:
     from cifar.reports.figures.drawing import Figure, Style
-
-MAX_CONSOLE_ROWS = 20
 
 
 def report(folders: Sequence[Path], output: Path, for_latex: bool = False) -> Results:
@@ -47,7 +43,7 @@ def report(folders: Sequence[Path], output: Path, for_latex: bool = False) -> Re
     images = [(figure.title, f"{figure.stem}.png") for figure in figures]
     write_text(output / "report.md", markdown(results, columns(results), sentences, images))
     write_page(results, columns(results), figures, sentences, note(results), output / "report.html")
-    print(console(results, sentences))
+    show(results, sentences)
     print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
     if for_latex:
         latex(results, output)
@@ -87,21 +83,6 @@ def study_figures(results: Results, folder: Path, output: Path, style: "Style | 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically."""
     write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
-
-
-def console(results: Results, sentences: list[str]) -> str:
-    """Return what the terminal shows: the best rows, and as many columns as fit, the most important first."""
-    table = columns(results)
-    num_rows = len(results.points) if len(results.points) <= MAX_CONSOLE_ROWS else MAX_CONSOLE_ROWS - 1
-    widths = [max(map(len, [column.title, *column.texts[:num_rows]])) for column in table]
-    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
-    while len(widths) > 3 and sum(widths) + 2 * (len(widths) - 1) > limit:
-        widths.pop()
-    rows = [[column.title for column in table], *zip(*[column.texts[:num_rows] for column in table], strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    if num_rows < len(results.points):
-        lines.append(f"… and {len(results.points) - num_rows} more in report.md")
-    return "\n".join(map(printable, [*[f"Warning: {text}" for text in results.warnings], *lines, *sentences]))
 
 
 def find_folders(words: Sequence[str]) -> list[Path]:

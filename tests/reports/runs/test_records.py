@@ -12,9 +12,9 @@ import pytest
 from cifar.reports.files.csv_files import points_csv, runs_csv
 from cifar.reports.files.markdown import markdown
 from cifar.reports.files.page import write_page
+from cifar.reports.files.terminal import plain
 from cifar.reports.findings.table import columns
 from cifar.reports.findings.verdict import verdict
-from cifar.reports.report import console
 from cifar.reports.runs.reading import read_results
 from cifar.reports.runs.records import KINDS, MAX_DEPTH, is_fraction, is_number, is_whole, read_summary, tidy
 from tests.conftest import ROOT
@@ -54,7 +54,7 @@ def everything(folder: Path) -> list[str]:
     results = read_results([folder])
     sentences = verdict(results)
     texts = [
-        console(results, sentences),
+        plain(results, sentences),
         markdown(results, columns(results), sentences, []),
         points_csv(results),
         runs_csv(results, folder),
