@@ -31,18 +31,25 @@ def export_run() -> None:
     parser.add_argument("words", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--format", required=True, choices=KINDS, help="the kind of file")
     parser.add_argument("--output", metavar="FILE", help="where to write it: the run's folder, model.onnx and its like")
+    parser.add_argument("--int8", action="store_true", help="ONNX with 8-bit convolutions; its accuracy is measured")
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
     parser.add_run_options()
     options = parser.parse_intermixed_args()
     others, words = split_words(options.words)
     if others:
         raise UserError(f"{others[0]!r} is too much: one run is exported, and its words are KEY=VALUE.")
+    if options.int8 and options.format != "onnx":
+        raise UserError(f"--int8 is not possible for --format {options.format}: only for onnx.")
     from cifar.experiment.exports.export import FORMATS, export  # imports torch, which takes seconds
 
     FORMATS[options.format].refuse_missing()
     run = load(options.run, [*REFERENCE, *words], options)
     path = absolute(options.output) if options.output else run.folder / f"model{FORMATS[options.format].suffix}"
-    done = export(run, options.format, path, options.force)
+    done = export(run, options.format, path, options.force, options.int8)
     print(f"{shown(done.path)}: {done.num_bytes / 1e6:,.2f} MB. On {done.images}, in batches of 1, 7 and all,")
-    print(f"a probability differs from the run's by {done.difference:.1e} at most. It is used like this:")
+    before = " before it was made 8-bit" if done.accuracies else ""
+    print(f"a probability differs from the run's by {done.difference:.1e} at most{before}.")
+    for name, value in done.accuracies.items():
+        print(f"Accuracy on all test images, {name}: {100 * value:.2f} %")
+    print("It is used like this:")
     print("", *done.lines, sep="\n")

@@ -6,7 +6,7 @@ text in it is an interpolation (docs/trust.md).
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -141,17 +141,16 @@ class TrainedRun:
 
         The source is called only if the user's own configuration names it.
         """
+        images = self.images()
+        return replace(images, train_images=images.train_images[:0], train_labels=images.train_labels[:0])
+
+    def images(self) -> Images:
+        """Return the images as `test_set` does, and with them all training images of the source."""
         source = self.config["data"]["source"]
         refuse_foreign({"data": {"source": source}}, self.allowed, str(self.path))
         images = checked(create(self.cfg.data.source).load(), source["_target_"])
         tested = slice(self.cfg.data.test_limit)
-        return Images(
-            images.train_images[:0],
-            images.train_labels[:0],
-            images.test_images[tested],
-            images.test_labels[tested],
-            images.class_names,
-        )
+        return replace(images, test_images=images.test_images[tested], test_labels=images.test_labels[tested])
 
     @property
     def summary(self) -> dict[str, Any]:

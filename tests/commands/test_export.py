@@ -59,6 +59,7 @@ def test_it_prints_what_it_compared_and_three_lines(
     ("words", "problem"),
     [
         (["--format", "safetensors"], "Nothing was called"),
+        (["--format", "safetensors", OWN, "--int8"], "--int8 is not possible for --format safetensors"),
         (["--format", "safetensors", OWN, "more"], "'more' is too much"),
         (["--format", "safetensors", OWN, "lr=0.1"], "lr=0.1 can't be given"),
         (["--format", "safetensors", OWN, "--output", "."], "Is a directory"),

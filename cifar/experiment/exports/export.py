@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from cifar.base.errors import UserError
 from cifar.base.paths import shown
 from cifar.base.run_folder import prepare_results, write_atomically
+from cifar.data.images import Images
 from cifar.experiment.building import create
 from cifar.experiment.exports import onnx_file, safetensors_file, torch_file
 from cifar.experiment.exports.exported import Classifier, Exported, Subject
 from cifar.experiment.exports.facts import facts_of, summary_of
+from cifar.experiment.exports.int8 import quantised
 from cifar.experiment.trained import TrainedRun, build_model
 from cifar.training.devices.device import choose_device
 
@@ -46,7 +48,8 @@ FORMATS = {
 class Done:
     """What was written: its path and size, three lines of Python that use it, and how far it is from the run.
 
-    `difference` is the largest of a probability, on `num_images` images, which are `images` in words.
+    `difference` is the largest of a probability, on `num_images` images, which are `images` in words. `accuracies` are
+    those of `quantised`, if there are some.
     """
 
     path: Path
@@ -55,13 +58,15 @@ class Done:
     difference: float
     num_images: int
     images: str
+    accuracies: dict[str, float]
 
 
-def export(run: TrainedRun, kind: str, path: Path, force: bool = False) -> Done:
+def export(run: TrainedRun, kind: str, path: Path, force: bool = False, int8: bool = False) -> Done:
     """Write the run to a file of a kind of `FORMATS` that gives the run's own answers.
 
-    It is written only if it does. Raises `UserError` for a run that diverged, a file that is there unless `force`, a
-    model that can't be exported and answers that differ.
+    It is written only if it does. Then `int8` makes the convolutions of an ONNX file 8-bit ones, whose answers differ.
+    Raises `UserError` for a run that diverged, a file that is there unless `force`, a model that can't be exported and
+    answers that differ.
     """
     refuse_unfit(run)
     refuse_existing(path, force)
@@ -75,8 +80,12 @@ def export(run: TrainedRun, kind: str, path: Path, force: bool = False) -> Done:
             f"{difference:.2g}, and rounding explains {TOLERANCE:g} at most. Nothing was written. "
             "Does the model compute the same for an image whatever else is in the batch, and without chance?"
         )
+    accuracies: dict[str, float] = {}
+    if int8:
+        exported, accuracies = quantised(exported, all_images(run))
     write_atomically(path, lambda file: file.write(exported.content))
-    return Done(path, len(exported.content), exported.lines(shown(path)), difference, len(images), described)
+    facts = (difference, len(images), described, accuracies)
+    return Done(path, len(exported.content), exported.lines(shown(path)), *facts)
 
 
 def refuse_unfit(run: TrainedRun) -> None:
@@ -134,6 +143,14 @@ def images_to_compare(run: TrainedRun) -> tuple[Tensor, str]:
     shape = (NUM_IMAGES, 3, *run.image_size)
     noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     return noise, f"{NUM_IMAGES} random images (seed 0)"
+
+
+def all_images(run: TrainedRun) -> Images:
+    """Return the run's images; raise `UserError` if they are not here."""
+    try:
+        return without_downloads(run).images()
+    except UserError as error:
+        raise UserError(f"--int8 needs the run's images, to find ranges and to measure its accuracy: {error}") from None
 
 
 def without_downloads(run: TrainedRun) -> TrainedRun:

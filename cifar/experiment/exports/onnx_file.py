@@ -77,7 +77,7 @@ def reader(content: bytes) -> Callable[[Tensor], Tensor]:
 def lines(path: str, subject: Subject) -> tuple[str, str, str]:
     """Return what uses the file."""
     names = 'session.get_modelmeta().custom_metadata_map["class_names"]'
-    answer = f'session.run(None, {{"{INPUT}": numpy.zeros({subject.shape}, "uint8")}})'
+    answer = f'session.run(None, {{"{INPUT}": numpy.zeros({subject.shape}, "uint8")}})[0]'
     return (
         "import numpy, onnxruntime",
         f"session = onnxruntime.InferenceSession({path!r})",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from textwrap import wrap
 from time import time
 
 from rich.console import Console
@@ -47,7 +48,8 @@ def sweep_lines(sweep: LiveSweep, width: int, is_plain: bool) -> list[Text]:
         said = progress(sweep)
         name = Text(shorten(shown(sweep.folder), width), style="bold cyan")
         fits = len(name) + 2 + len(said) <= width
-        lines += [Text.assemble(name, "  ", said)] if fits else [name, Text(f"  {said}")]
+        below = [Text(f"  {part}") for part in wrap(said, max(20, width - 2))]
+        lines += [Text.assemble(name, "  ", said)] if fits else [name, *below]
     running = [run for run in sweep.runs if run.status == "running"]
     for run in running[:MAX_RUNS]:
         lines += run_lines(run, width, is_plain)

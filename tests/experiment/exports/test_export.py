@@ -254,6 +254,42 @@ def test_a_model_without_a_graph_is_one_message_and_its_weights_go(own: Path, tm
     assert not (tmp_path / "m.pt2").exists()
 
 
+def test_int8_keeps_the_answers_and_the_accuracy_is_measured(run: TrainedRun, tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    done = export(run, "onnx", tmp_path / "m.onnx", int8=True)
+    test = run.test_set()
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"images": test.test_images.numpy()})[0]
+    expected, labels = run.probabilities(test.test_images).numpy(), test.test_labels.numpy()
+    assert done.accuracies == {
+        "float32": pytest.approx((expected.argmax(1) == labels).mean(), abs=1e-12),
+        "int8": pytest.approx((found.argmax(1) == labels).mean(), abs=1e-12),
+    }
+    assert 0 < np.abs(found - expected).max() < 0.1
+    facts = metadata(done.path)
+    assert facts["class_names"] == run.class_names
+    assert facts["test_accuracy_int8"] == done.accuracies["int8"]
+    weights = [entry for entry in onnx.load(done.path).graph.initializer if len(entry.dims) == 4]
+    kinds = [entry.data_type for entry in weights]
+    assert (kinds.count(onnx.TensorProto.FLOAT), kinds.count(onnx.TensorProto.INT8)) == (1, 6)
+
+
+def test_int8_without_images_is_one_message(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = cifar.load_run(own, [OWN])
+    with pytest.raises(UserError, match="no convolution behind the first"):
+        export(run, "onnx", tmp_path / "m.onnx", int8=True)
+    monkeypatch.setattr(TrainedRun, "images", absent)
+    with pytest.raises(UserError, match="needs the run's images, to find ranges and to measure its accuracy: absent"):
+        export(run, "onnx", tmp_path / "m.onnx", int8=True)
+    assert not [*tmp_path.iterdir()]
+
+
+def absent(run: TrainedRun) -> Any:
+    raise UserError("absent")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
 def test_every_shipped_model_goes_in_every_format(model: str, tmp_path: Path) -> None:

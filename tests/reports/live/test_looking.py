@@ -72,7 +72,7 @@ def test_a_sweep_at_work_is_shown_with_what_went_wrong_and_nothing_is_touched(tm
     assert (run.metrics.step, run.num_steps, run.num_epochs) == (14, 50, 5)
     assert run.seconds_left == pytest.approx(1.4 / 14 * 36)
     text = "\n".join(lines)
-    assert "1 of 5 jobs done, about 0 s to go, 1 running, 1 failed, 1 interrupted, 1 pending" in text
+    assert "1 of 5 jobs done, about 0 s to go, 1 running, 1 failed, 1 interrupted, 1 pending" in " ".join(text.split())
     assert "1  lr=0.2  epoch 2/5  step 14/50  1,234 images/s  4 s left" in text
     assert " 28 %  loss █" in text
     assert " 1.6  val " in text
