@@ -19,6 +19,7 @@ VERBS = {
     "export": "write a trained run to one file: ONNX, torch.export or safetensors",
     "card": "write a run's model card, with its numbers and limits",
     "evaluate": "evaluate a trained run again, and make its page",
+    "compare": "compare two trained runs on the same test images",
     "tune": "search for good values with Optuna",
     "bench": "compare a training step with the loop that everybody writes",
     "speedrun": "time recipes over many seeds, compilation apart",

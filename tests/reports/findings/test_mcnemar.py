@@ -49,3 +49,10 @@ def test_other_images_are_refused() -> None:
         disagreement(answers([0, 1]), replace(answers([0, 1]), test_set="another"), ("a", "b"))
     with pytest.raises(UserError, match="2 and 3"):
         disagreement(answers([0, 1]), replace(answers([0, 1, 1]), test_set="another"), ("a", "b"))
+
+
+def test_the_interval_of_the_difference_is_the_papers() -> None:
+    low, high = Disagreement(44, [*range(2)], [*range(8)], 0).interval  # two and eight of 44
+    first, second, size = 3 / 46, 9 / 46, 46
+    half = 1.959963984540054 * ((first + second - (first - second) ** 2) / size) ** 0.5
+    assert (low, high) == pytest.approx((first - second - half, first - second + half), rel=1e-12)
