@@ -50,6 +50,6 @@ def export_run() -> None:
     before = " before it was made 8-bit" if done.accuracies else ""
     print(f"a probability differs from the run's by {done.difference:.1e} at most{before}.")
     for name, value in done.accuracies.items():
-        print(f"Accuracy on all test images, {name}: {100 * value:.2f} %")
+        print(f"Accuracy on the run's test images, {name}: {100 * value:.2f} %")
     print("It is used like this:")
     print("", *done.lines, sep="\n")
