@@ -89,6 +89,23 @@ def test_on_a_terminal_the_page_fits_and_ctrl_c_leaves_it_as_it_was(tmp_path: Pa
     assert max(map(len, lines)) == 80
 
 
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> None:
+    write_running(tmp_path / "sweep")
+    terminal = Terminal([*WATCH, "sweep"], tmp_path)
+    terminal.read_until(b"jobs done")
+    os.write(terminal.end, b"\x1a")
+    _, status = os.waitpid(terminal.process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    terminal.read_until(SHOWN + OFF)
+    terminal.output = b""
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.read_until(ON)
+    terminal.read_until(b"jobs done")
+    os.write(terminal.end, b"\x03")
+    assert terminal.finish() == 0
+    assert terminal.output.rstrip().endswith(OFF)
+
+
 def test_a_crash_and_a_signal_leave_the_terminal_as_it_was_too(tmp_path: Path) -> None:
     write_running(tmp_path / "sweep")
     terminal = Terminal(["-c", CRASHES, "sweep"], tmp_path)

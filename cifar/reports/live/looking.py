@@ -15,6 +15,7 @@ from cifar.sweeps.plan import OVER, PLAN, Plan, is_run, natural, read_plan
 
 RECENT_SECONDS = 3600.0  # how long a run by itself that failed is shown
 PLACE = re.compile(r"Epoch \[\d+/(\d+)\], Step \[\d+/(\d+)\]")  # of a line in run.log
+FILES = ("metrics.jsonl", "run.log", "summary.json", ".hydra/config.yaml")  # that say when a run last did something
 BAD = ("failed", "diverged", "died")
 
 
@@ -93,7 +94,7 @@ class Watcher:
 
     def look_at(self, sweep: Path, folders: list[Path]) -> LiveSweep:
         """Return how a sweep is, whose runs' folders are given."""
-        plan = self.plans.setdefault(sweep, Cached(sweep / PLAN, lambda path: read_plan(path.parent))).read()
+        plan = self.plans.setdefault(sweep, Cached(sweep / PLAN, lambda path: sound(read_plan(path.parent)))).read()
         runs = [run for folder in folders if is_run(folder) and (run := self.run(folder, plan))]
         statuses = dict.fromkeys(["done", "running", "failed", "interrupted", "pending"], 0)
         for run in runs:
@@ -125,16 +126,22 @@ class Watcher:
         status = str(summary.get("status") or "running")
         if status == "running" and not seems_alive(folder):
             status = "died"
-        times = [*changes(folder)]
+        is_shown = status == "running" or status in BAD
+        times = [*changes(folder, FILES if is_shown else ("summary.json",))]
         if not times:
             return None
-        is_shown = status == "running" or status in BAD
         metrics = known.metrics.read() if is_shown else Metrics()
         lines = log_lines(folder) if is_shown else []
         num_epochs, num_steps = length(summary, lines, metrics)
         error = next(iter(summary.get("error", "").splitlines()), "")
-        return LiveRun(folder, name_of(folder, summary, plan), status, metrics, num_epochs, num_steps,
+        name = name_of(folder, summary, plan) if is_shown or plan is None else ""
+        return LiveRun(folder, name, status, metrics, num_epochs, num_steps,
                        max(0.0, time() - max(times)), error, lines, max(times))  # fmt: skip
+
+
+def sound(plan: Plan | None) -> Plan | None:
+    """Return the plan, if its jobs are what a sweep writes."""
+    return plan if plan is not None and all(map(is_texts, [plan.swept, *plan.jobs])) else None
 
 
 def find(root: Path, sweep: Path | None = None) -> Iterator[tuple[Path, Path | None]]:
@@ -158,9 +165,9 @@ def kind(status: str) -> str:
     return {"running": "running", "failed": "failed"}.get(status, "interrupted")
 
 
-def changes(folder: Path) -> Iterator[float]:
-    """Yield when the run's files were last written, in seconds since 1970."""
-    for name in ("metrics.jsonl", "run.log", "summary.json", ".hydra/config.yaml"):
+def changes(folder: Path, names: Sequence[str]) -> Iterator[float]:
+    """Yield when the run's files of these names were last written, in seconds since 1970."""
+    for name in names:
         try:
             yield (folder / name).stat().st_mtime
         except OSError:
@@ -170,7 +177,7 @@ def changes(folder: Path) -> Iterator[float]:
 def name_of(folder: Path, summary: dict[str, Any], plan: Plan | None) -> str:
     """Return what makes a job differ from others, or where a run by itself lies."""
     number = summary.get("job", int(folder.name) if folder.name.isdecimal() and len(folder.name) < 10 else None)
-    if plan is not None and is_count(number) and number in plan.numbers and all(map(is_texts, plan.jobs)):
+    if plan is not None and is_count(number) and number in plan.numbers:
         return f"{number}  {plan.label(number)}"
     return os.path.relpath(folder)
 
