@@ -19,11 +19,13 @@ from typing import Any
 CLOSED_PIPE = 141  # 128 plus SIGPIPE's number, as a shell has it
 NEAR_LIMIT = signal.SIGUSR2  # a cluster sends it some time before a job's limit
 TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, NEAR_LIMIT)  # SIGHUP: the terminal or the connection is gone
+STOPPING = "Stopping: the running step is finished and saved first. Once more stops at once.\n"
 SAME_SECONDS = 0.5  # a terminal and a parent process may both deliver one and the same Ctrl-C
 
 _received: int | None = None
 _received_at = 0.0
 _last_words: Callable[[], None] | None = None  # not None while deferred
+_is_quiet = False  # whether another process says what is to be said
 _before: dict[int, Any] = {}  # the handlers that were there when ours were installed
 
 
@@ -87,6 +89,20 @@ def check() -> None:
         raise Interrupted(_received)
 
 
+def number() -> int:
+    """Return the number of the signal that has come, or 0."""
+    return _received or 0
+
+
+def pass_on(signum: int) -> None:
+    """Take note of a signal, if it is not 0, that has come to another process which works on the same."""
+    global _received, _received_at
+    if signum and _received is None:
+        _received, _received_at = signum, monotonic()
+        if not _is_quiet:
+            _print(STOPPING)
+
+
 def exit_code() -> int:
     """Return 128 plus the number of the signal that has come, or 130."""
     return 128 + (_received or signal.SIGINT)
@@ -95,6 +111,17 @@ def exit_code() -> int:
 def has_come() -> bool:
     """Return whether a signal has come."""
     return _received is not None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Say nothing when a signal comes: another process does, which works on the same."""
+    global _is_quiet
+    _is_quiet = True
+    try:
+        yield
+    finally:
+        _is_quiet = False
 
 
 @contextmanager
@@ -125,8 +152,8 @@ def _handle(signum: int, frame: FrameType | None) -> None:
         raise Interrupted(signum)
     for child in children:
         child.terminate()
-    if not is_worker():
-        _print("Stopping: the running step is finished and saved first. Once more stops at once.\n")
+    if not is_worker() and not _is_quiet:
+        _print(STOPPING)
 
 
 def _stop_at_once(signum: int) -> None:

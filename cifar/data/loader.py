@@ -1,6 +1,6 @@
 """Batches from images that already lie on the training device: order, augmentation, normalisation, no workers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ class Loader:
 
     `images` is uint8 (N, C, H, W) and `labels` int64 (N,), both on the training device; `mean` and `std` are per
     channel, for pixels as fractions of 255. An epoch's order and augmentation depend on `seed` and the epoch's number
-    alone: they are the same on every device, and `epoch(number, start)` begins anywhere.
+    alone: they are the same on every device, and `epoch(number, start)` begins anywhere. `share` tells which of a
+    batch's images, of which there are so many, this process has if others have the rest.
     """
 
     def __init__(
@@ -29,7 +30,9 @@ class Loader:
         shuffle: bool = False,
         seed: int = 0,
         channels_last: bool = False,
+        share: Callable[[int], Tensor] | None = None,
     ) -> None:
+        self.share = share
         self.images, self.labels = images, labels
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.augment = augment or Unchanged()
@@ -40,6 +43,15 @@ class Loader:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
+    def size_of(self, index: int) -> int:
+        """Return how many images the epoch's batch `index` has, in all processes."""
+        return min(self.batch_size, len(self.images) - index * self.batch_size)
+
+    def places(self) -> Tensor:
+        """Return which of an unshuffled epoch's images this process has, (n,)."""
+        share = self.share or torch.arange
+        return torch.cat([index * self.batch_size + share(self.size_of(index)) for index in range(len(self))])
+
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs, float32 (B, C, H, W), and labels, (B,), from the epoch's batch `start` on."""
         num_images, device = len(self.images), self.images.device
@@ -47,8 +59,11 @@ class Loader:
         order = torch.randperm(num_images, generator=generator) if self.shuffle else torch.arange(num_images)
         choices = self.augment.draw(order, generator, number, self.seed).to(device)
         order = order.to(device)
-        for first in range(start * self.batch_size, num_images, self.batch_size):
-            batch = slice(first, first + self.batch_size)
+        for index in range(start, len(self)):
+            first = index * self.batch_size
+            batch: slice | Tensor = slice(first, first + self.batch_size)
+            if self.share is not None:
+                batch = first + self.share(self.size_of(index)).to(device)
             images = self.augment.apply(self.images[order[batch]], choices[batch])
             yield self.normalise(images), self.labels[order[batch]]
 

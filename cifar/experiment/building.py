@@ -6,6 +6,7 @@ The configuration stops here and in experiment.py: the modules below get plain a
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,9 +29,11 @@ from cifar.experiment.config import resolve
 from cifar.experiment.stored.ancestry import SPLIT, Ancestry, may_have_seen
 from cifar.experiment.stored.weights import load_weights
 from cifar.tracking.tracking import NoTracker, RunInfo
+from cifar.training.batch_norm import synchronise
 from cifar.training.devices.device import Device, set_up_device
 from cifar.training.devices.fast_conv import speed_up
 from cifar.training.devices.memory import has_batch_norm
+from cifar.training.distributed import Ranks
 from cifar.training.optimizers import LIMITS, parameter_groups, refuse_unknown
 from cifar.training.schedules import Schedule
 from cifar.training.step import TrainingStep, build_step
@@ -81,7 +84,8 @@ class Loaders:
 
 def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     """Build what needs no data, the model with its first weights (those of `init_from` if it is given)."""
-    device = set_up_device(**cfg.device)
+    device, ranks = set_up_device(**cfg.device), Ranks.current()
+    ranks.refuse_device(device.torch_device, device.graph)
     source, augment, schedule = create(cfg.data.source), create(cfg.augment), create(cfg.schedule)
     tracker = create(cfg.tracker, info)
     torch.manual_seed(cfg.seed)
@@ -95,8 +99,11 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     model.to(device.torch_device, memory_format=device.memory_format)
     options = {key: cfg[key] for key in ("label_smoothing", "accumulate", "on_nonfinite")}
     key = step_key(resolve(cfg), options)
+    if device.sync_batch_norm and ranks.are_several:
+        synchronise(model)
     optimizer = build_optimizer(cfg, model)
-    train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, **options)
+    train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, ranks=ranks, **options)
+    ranks.own_randomness(cfg.seed)
     return Parts(train_step, key, schedule, source, augment, tracker, ancestry)
 
 
@@ -164,11 +171,16 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
         raise UserError(f"model.num_classes={num_classes} is too few: the data has {len(images.class_names)} classes.")
     if cfg.accumulate > cfg.batch_size:
         raise UserError(f"accumulate={cfg.accumulate} is not possible: a batch has {cfg.batch_size} images.")
-    refuse_single_images(cfg, parts.model, len(kept))
+    ranks = parts.train_step.ranks
+    if ranks.count > min(cfg.batch_size, len(kept)):
+        raise UserError(f"batch_size={cfg.batch_size} is less than one image for each of the {ranks.count} processes.")
+    refuse_single_images(cfg, parts.model, len(kept), ranks)
 
     def loader(images: Tensor, labels: Tensor, batch_size: int, **options: Any) -> Loader:
         device = parts.device.torch_device
         options |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "channels_last": parts.device.channels_last}
+        num_parts = cfg.accumulate if "augment" in options else 1
+        options["share"] = partial(ranks.places, num_parts=num_parts) if ranks.are_several else None
         return Loader(images.to(device), labels.to(device), batch_size=batch_size, **options)
 
     def training_images(indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,12 +195,17 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     )
 
 
-def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int) -> None:
+def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int, ranks: Ranks) -> None:
     """Raise `UserError` if a batch of the epoch, or a part of it, is one image and the model has batch norm."""
     sizes = {min(cfg.batch_size, num_images), num_images % cfg.batch_size or cfg.batch_size}
-    if has_batch_norm(model) and cfg.epochs and 1 in {size // min(cfg.accumulate, size) for size in sizes}:
+    parts = [counts for size in sizes for counts in ranks.parts(size, cfg.accumulate)]
+    is_joint = cfg.device.sync_batch_norm
+    is_joint = cfg.device.sync_batch_norm
+    seen = {sum(counts) for counts in parts} if is_joint else {size for counts in parts for size in counts}
+    if has_batch_norm(model) and cfg.epochs and 1 in seen:
+        among = f" in {ranks.count} processes" if ranks.are_several else ""
         raise UserError(
-            f"batch_size={cfg.batch_size} with accumulate={cfg.accumulate} is not possible for {num_images} training "
-            "images: it sends one image alone through the model, over which batch norm can't average. "
-            "Change batch_size, accumulate or data.limit."
+            f"batch_size={cfg.batch_size} with accumulate={cfg.accumulate}{among} is not possible for {num_images} "
+            "training images: it sends one image alone through the model, over which batch norm can't average. "
+            f"Change batch_size, accumulate or data.limit{', or take device.sync_batch_norm=true' if among else ''}."
         )

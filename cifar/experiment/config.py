@@ -62,6 +62,7 @@ class Device:
     compile: bool = MISSING
     graph: bool = MISSING
     deterministic: bool = MISSING
+    sync_batch_norm: bool = MISSING
     threads: int | None = MISSING
 
 

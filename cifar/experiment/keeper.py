@@ -16,9 +16,17 @@ from cifar.experiment.stored.formats import FORMAT_VERSION
 from cifar.experiment.typed.command_line import resume_command
 from cifar.tracking.tracking import MetricsFile, NoTracker
 from cifar.training.checkpoint import Checkpoints
+from cifar.training.distributed import Ranks
 from cifar.training.trainer import Metrics, Trainer
 
 log = logging.getLogger(__name__)
+
+
+def look_around(ranks: Ranks, is_due: bool = False) -> tuple[bool, bool]:
+    """Return whether a signal has come to any rank, and so to all of them, and whether one finds that saving is due."""
+    number, due = ranks.agreed(signals.number(), int(is_due))
+    signals.pass_on(number)
+    return number > 0, due > 0
 
 
 class Keeper:
@@ -69,6 +77,7 @@ class Keeper:
 
         Raises `UserError` if the folder is no longer this run's own.
         """
+        trainer.meet()
         self.lock.check()
         with trainer.apart_from_training():
             if self.checkpoints.exist() and not trainer.is_finite():
@@ -81,16 +90,17 @@ class Keeper:
 
     def between_batches(self, trainer: Trainer) -> None:
         """Save if it is time, or if a signal has come, which then ends the run."""
-        if trainer.watch.has_diverged:  # the checkpoint before tells the resumed run so
-            signals.check()
-        elif signals.has_come() or self.checkpoints.due_by_time():
+        has_come, is_due = look_around(trainer.ranks, self.checkpoints.due_by_time())
+        if (has_come or is_due) and not trainer.watch.has_diverged:  # if it has, the checkpoint before tells that
             self.save(trainer)
+            has_come, _ = look_around(trainer.ranks)
+        if has_come:
             signals.check()
 
     def after_epoch(self, trainer: Trainer) -> None:
         """Save if it is due after this epoch, and pass the validation accuracy on."""
         counters = trainer.counters
-        if self.checkpoints.due_after_epoch(counters.epoch) or counters.epoch == trainer.epochs:
+        if trainer.ranks.told(self.checkpoints.due_after_epoch(counters.epoch) or counters.epoch == trainer.epochs):
             self.save(trainer)
         if counters.val_result is not None:
             self.after_validation(counters.epoch, counters.val_result.accuracy)

@@ -21,13 +21,14 @@ from cifar.data.loader import Loader
 from cifar.experiment.after import Keep, PageMaker, no_page
 from cifar.experiment.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.experiment.config import AUTO, check, config_hash, point_hash, resolve
-from cifar.experiment.keeper import Keeper
+from cifar.experiment.keeper import Keeper, look_around
 from cifar.experiment.stored.ancestry import content_hash
 from cifar.experiment.stored.formats import FORMAT_VERSION, unreadable
 from cifar.experiment.typed.command_line import continued
 from cifar.tracking.answers import answers_of, write_predictions
 from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
+from cifar.training.distributed import Ranks
 from cifar.training.evaluation import Evaluation
 from cifar.training.step import keep
 from cifar.training.trainer import Trainer
@@ -119,9 +120,11 @@ def train_and_test(
     keep_for_page: Keep,
 ) -> None:
     """Do the work of `run`, filling `summary` as facts become known."""
-    start = perf_counter()
+    start, ranks = perf_counter(), Ranks.current()
+    ranks.told((info.config, checkpoint))  # to followers.py
     parts = build_parts(cfg, info)
-    software = {"git_commit": git_commit(), "versions": library_versions(), "device": parts.device.describe()}
+    device = parts.device.describe() + (f", {ranks.count} processes" if ranks.are_several else "")
+    software = {"git_commit": git_commit(), "versions": library_versions(), "device": device}
     facts = {
         "init_hash": summary["init_hash"],
         "ancestry": parts.ancestry if checkpoint is None else checkpoint["ancestry"],
@@ -132,7 +135,7 @@ def train_and_test(
     if not info.is_resumed and cfg.init_from is None:
         fit_to_images(parts.model, loaders.train)
     facts |= {"class_names": loaders.class_names, "image_size": [*loaders.test.images.shape[2:]]}
-    log_start(cfg, parts, loaders, summary["num_parameters"])
+    log_start(cfg, loaders, summary["num_parameters"], device)
     with Guard(parts.tracker) as tracker:
         parts = replace(parts, tracker=tracker)
         trainer = build_trainer(cfg, parts, loaders, folder, facts, checkpoint, after_validation)
@@ -163,20 +166,22 @@ def fit_to_images(model: nn.Module, loader: Loader) -> None:
         fit_to(loader.first_inputs())
 
 
-def log_start(cfg: DictConfig, parts: Parts, loaders: Loaders, num_parameters: int) -> None:
+def log_start(cfg: DictConfig, loaders: Loaders, num_parameters: int, device: str) -> None:
     """Say what is trained, on what, with how many images."""
     num_train, num_val = len(loaders.train.labels), len(loaders.val.labels) if loaders.val else 0
     log.info(
         f"{cfg.model._target_.rpartition('.')[2]} with {num_parameters:,} parameters on "
-        f"{parts.device.describe()}; {num_train:,} training, {num_val:,} validation and "
+        f"{device}; {num_train:,} training, {num_val:,} validation and "
         f"{len(loaders.test.labels):,} test images"
     )
 
 
 def prepare(trainer: Trainer, test_loader: Loader, tta: str) -> dict[str, float]:
     """Have the device prepared for the run, and return for the summary how long that took, if it took any time."""
+    trainer.ranks.take_leaders([*trainer.model.parameters(), *trainer.model.buffers()])
     seconds = warm_up(trainer, test_loader, tta)
-    signals.check()
+    if look_around(trainer.ranks)[0]:
+        signals.check()
     return {"warmup_seconds": seconds} if seconds else {}
 
 

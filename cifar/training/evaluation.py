@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from cifar.data.loader import Loader
 from cifar.training.devices.device import Device
 from cifar.training.devices.memory import explain_out_of_memory
+from cifar.training.distributed import ALONE, Ranks
 from cifar.training.progress import progress_bar
 from cifar.training.scores import Scores, joined, scores
 from cifar.training.tta import mean_logits
@@ -44,27 +45,36 @@ class Evaluation(Result):
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, device: Device, loader: Loader, tta: str = "none", after_batch: Callable[[], None] = lambda: None
+    model: nn.Module,
+    device: Device,
+    loader: Loader,
+    tta: str = "none",
+    after_batch: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Return the plain cross-entropy (no label smoothing) and accuracy over all of the loader's images.
 
-    With test-time augmentation `tta` the accuracy of the averaged logits is there too. The model is left in evaluation
-    mode.
+    Of several `ranks` each evaluates its share, and all have the result. With test-time augmentation `tta` the accuracy
+    of the averaged logits is there too. The model is left in evaluation mode.
     """
     model.eval()
     loss = torch.zeros((), device=device.torch_device)
     parts: list[Scores] = []
     num_correct_tta = torch.zeros((), dtype=torch.int64, device=device.torch_device)
     for inputs, labels in progress_bar(loader.epoch(0), "Evaluating", len(loader)):
-        with explain_out_of_memory("eval_batch_size", len(labels)), device.autocast():
-            logits, averaged = mean_logits(model, inputs, tta)
-        num_correct_tta += (averaged.argmax(dim=1) == labels).sum()
-        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-        parts.append(scores(logits, labels))
+        if len(labels):  # else the other ranks have all images of the last batch
+            with explain_out_of_memory("eval_batch_size", len(labels)), device.autocast():
+                logits, averaged = mean_logits(model, inputs, tta)
+            num_correct_tta += (averaged.argmax(dim=1) == labels).sum()
+            loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+            parts.append(scores(logits, labels))
         after_batch()
-    found = joined(parts)
-    correct = int((found.predictions == loader.labels).sum())  # waits for the device
     num_images = len(loader.labels)
+    found = joined(parts or [scores(loss.new_zeros((0, 1)), loader.labels[:0])])
+    if ranks.are_several:
+        ranks.add([loss, num_correct_tta])
+        found = Scores(*(ranks.placed(column, loader.places(), num_images) for column in found))
+    correct = int((found.predictions == loader.labels).sum())  # waits for the device
     tta_accuracy = None if tta == "none" else int(num_correct_tta) / num_images
     columns = {name: column.cpu() for name, column in found._asdict().items()}
     return Evaluation(float(loss) / num_images, correct / num_images, tta_accuracy=tta_accuracy, **columns)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from torch import Tensor
 from tqdm import tqdm
 
+from cifar.training.distributed import Ranks
+
 Batch = tuple[Tensor, Tensor]  # inputs (B, C, H, W) and labels (B,)
 
 
@@ -18,7 +20,7 @@ def progress_bar(batches: Iterable[Batch], title: str, num_batches: int, num_don
         unit="step",
         leave=False,
         dynamic_ncols=True,
-        disable=None,
+        disable=None if Ranks.current().leads else True,
     )
 
 

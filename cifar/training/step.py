@@ -18,7 +18,9 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from cifar.base.errors import UserError
+from cifar.training.batch_norm import Running, is_synchronised
 from cifar.training.devices.device import Device
+from cifar.training.distributed import ALONE, Ranks
 from cifar.training.tallies import Step, all_finite
 
 WARM_UP_STEPS = 3  # before a recording, as torch's notes on CUDA graphs advise
@@ -28,7 +30,8 @@ STARTS_AT_ZERO = ("Adam", "AdamW", "SGD", "Muon")  # optimizers whose whole stat
 class TrainingStep:
     """Train a model on one batch.
 
-    Nothing waits for the device, unless `on_nonfinite` is "skip", or in fp16 if the optimizer is not a fused one.
+    Of several `ranks` each has its share of the batch, and all take the same step. Nothing waits for the device, unless
+    `on_nonfinite` is "skip", or in fp16 if the optimizer is not a fused one.
     """
 
     def __init__(
@@ -40,10 +43,15 @@ class TrainingStep:
         label_smoothing: float = 0.0,
         accumulate: int = 1,
         on_nonfinite: str = "stop",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.forward: nn.Module = torch.compile(model) if device.compile else model  # type: ignore[assignment]
         self.label_smoothing, self.accumulate, self.on_nonfinite = label_smoothing, accumulate, on_nonfinite
+        self.ranks = ranks
+        self.running = Running(model, self.ranks)
+        self.trained = [weight for weight in model.parameters() if weight.requires_grad]
+        self.shares_statistics = any(map(is_synchronised, model.modules()))
         self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.precision == "fp16")
         self.finite_buffers = [name for name, buffer in model.named_buffers() if all_finite([buffer])]
 
@@ -52,16 +60,18 @@ class TrainingStep:
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor, labels: Tensor, num_images: int | None = None) -> Tensor:
         """Take one optimizer step on inputs (B, C, H, W) and labels (B,), unless fp16's gradient is not finite.
 
-        Returns, on the device, the loss, the number of images classified correctly, the norm of the gradient and the
-        factor on the loss, (4,).
+        The batch has `num_images` if that is not B, because others have the rest. Returns, on the device, the loss, the
+        number of images classified correctly, the norm of the gradient and the factor on the loss, (4,).
         """
         skips = self.on_nonfinite == "skip"
         buffers = [buffer.clone() for buffer in self.model.buffers()] if skips else []
         scale = self.scaler.scale(torch.ones((), device=inputs.device))
-        loss, num_correct = self.compute_gradient(inputs, labels)
+        found = self.compute_gradient(inputs, labels, len(labels) if num_images is None else num_images)
+        self.ranks.add_gradients(self.trained, found)
+        loss, num_correct = found
         self.scaler.unscale_(self.optimizer)
         norm = get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None])
         if skips and not bool(torch.isfinite(loss + norm)):  # waits for the device
@@ -72,22 +82,36 @@ class TrainingStep:
         self.scaler.update()
         return torch.stack([loss, num_correct, norm, scale])
 
-    def compute_gradient(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Compute the gradient, summed over `accumulate` parts of the batch; return loss and number correct, (2,)."""
+    def compute_gradient(self, inputs: Tensor, labels: Tensor, num_images: int) -> Tensor:
+        """Compute the gradient, summed over `accumulate` parts of the batch; return loss and number correct, (2,).
+
+        All of them are this rank's share of those of the whole batch of `num_images`.
+        """
         loss_sum, num_correct = torch.zeros((2,), device=inputs.device)
         self.optimizer.zero_grad()
-        num_parts = min(self.accumulate, len(labels))
-        for part, targets in zip(inputs.tensor_split(num_parts), labels.tensor_split(num_parts), strict=True):
-            with self.device.autocast():
-                logits = self.forward(part)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
-            loss = loss * (len(targets) / len(labels))
-            self.scaler.scale(loss).backward()
-            loss_sum += loss.detach()
-            num_correct += (logits.detach().argmax(dim=1) == targets).sum()
+        counts = self.ranks.parts(num_images, self.accumulate)
+        sizes = [count[self.ranks.rank] for count in counts]
+        for part, targets, count in zip(inputs.split(sizes), labels.split(sizes), counts, strict=True):
+            self.running.begin()
+            if len(targets) or self.shares_statistics:  # who has no image still takes part in the others' statistics
+                loss, logits = self.compute_loss(part, targets, num_images)
+                self.scaler.scale(loss).backward()
+                loss_sum += loss.detach()
+                num_correct += (logits.detach().argmax(dim=1) == targets).sum()
+            self.running.end(count)
         return torch.stack([loss_sum, num_correct])
 
-    def find_scale(self, inputs: Tensor, labels: Tensor) -> None:
+    def compute_loss(self, inputs: Tensor, labels: Tensor, num_images: int) -> tuple[Tensor, Tensor]:
+        """Return what these images add to the mean loss of `num_images`, and their logits."""
+        with self.device.autocast():
+            logits = self.forward(inputs)
+        precise = logits if logits.dtype == torch.float64 else logits.float()
+        if not len(labels):
+            return precise.sum(), logits
+        loss = F.cross_entropy(precise, labels, label_smoothing=self.label_smoothing)
+        return loss * (len(labels) / num_images), logits
+
+    def find_scale(self, inputs: Tensor, labels: Tensor, num_images: int) -> None:
         """Find fp16's first factor on the loss, at which this batch's gradient is finite.
 
         Each trial that is not finite takes an eighth of it. Else the first steps of every run would be lost to halving.
@@ -96,7 +120,7 @@ class TrainingStep:
             return
         with self.unchanged():
             self.scaler.set_backoff_factor(1 / 8)
-            while Step.of(TrainingStep.__call__(self, inputs, labels).tolist(), len(labels)).is_overflow:
+            while Step.of(TrainingStep.__call__(self, inputs, labels, num_images).tolist(), num_images).is_overflow:
                 pass
             found = self.scaler.state_dict() | {"_growth_tracker": 0, "backoff_factor": 1 / 2}
         self.scaler.load_state_dict(found)
@@ -108,14 +132,14 @@ class TrainingStep:
             [*self.model.parameters(), *self.optimizer_state(), *(buffers[name] for name in self.finite_buffers)]
         )
 
-    def warm_up(self, inputs: Tensor, labels: Tensor) -> float:
+    def warm_up(self, inputs: Tensor, labels: Tensor, num_images: int | None = None) -> float:
         """Have everything compiled and chosen for batches of this shape; return the seconds it took.
 
         Weights, optimizer and random states are afterwards what they were.
         """
         start = perf_counter()
         with self.unchanged():
-            TrainingStep.__call__(self, inputs, labels)
+            TrainingStep.__call__(self, inputs, labels, num_images)
         self.device.wait()
         return perf_counter() - start
 
@@ -224,7 +248,7 @@ class RecordedStep(TrainingStep):
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"].fill_(lr)
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor, labels: Tensor, num_images: int | None = None) -> Tensor:
         """Take one optimizer step; see `TrainingStep`."""
         if inputs.shape not in self.recordings:
             self.warm_up(inputs, labels)
@@ -234,7 +258,7 @@ class RecordedStep(TrainingStep):
         recording.replay()
         return recording.results.clone()
 
-    def warm_up(self, inputs: Tensor, labels: Tensor) -> float:
+    def warm_up(self, inputs: Tensor, labels: Tensor, num_images: int | None = None) -> float:
         """Record the step for batches of this shape; return the seconds it took."""
         if inputs.shape in self.recordings:
             return 0.0

@@ -57,6 +57,7 @@ class Trainer:
         self.watch = Watch(
             train_step.on_nonfinite, self.device.precision, lambda step: self.lrs.at(step)[0], len(train_loader)
         )
+        self.ranks, self.random_states = train_step.ranks, list[Any]()
         self.ways_out = ways_out(self.model, self.device, train_step.accumulate)
 
     def fit(self) -> None:
@@ -102,7 +103,7 @@ class Trainer:
     def evaluate(self, loader: Loader, tta: str = "none") -> Evaluation:
         """Evaluate on the loader's images and count the time."""
         start = perf_counter()
-        result = evaluate(self.model, self.device, loader, tta, self.between_batches)
+        result = evaluate(self.model, self.device, loader, tta, self.between_batches, self.ranks)
         self.counters.eval_seconds += perf_counter() - start
         return result
 
@@ -127,18 +128,19 @@ class Trainer:
                 self.between_batches()
         self.window.halt()
         totals = counters.epoch_totals
-        self.watch.end_epoch(counters.step, totals, self.train_step.is_finite())
+        (is_bad,) = self.ranks.agreed(int(not self.train_step.is_finite()))
+        self.watch.end_epoch(counters.step, totals, not is_bad)
         counters.train_loss = totals.loss
         return {"train/epoch_loss": totals.loss, "train/epoch_accuracy": totals.accuracy}
 
     def take_step(self, inputs: Tensor, labels: Tensor) -> float:
         """Set the learning rates, train on a batch, count it, and return the first rate."""
-        lrs = self.lrs.at(self.counters.step)
+        lrs, num_images = self.lrs.at(self.counters.step), self.train_loader.size_of(self.counters.index)
         self.train_step.set_lrs(lrs)
         with explain_out_of_memory("batch_size", len(labels), self.ways_out):
             if self.counters.step == 0:
-                self.train_step.find_scale(inputs, labels)
-            self.window.add(self.train_step(inputs, labels), len(labels))
+                self.train_step.find_scale(inputs, labels, num_images)
+            self.window.add(self.train_step(inputs, labels, num_images), num_images)
         self.counters.end_step()
         return lrs[0]
 
@@ -174,6 +176,11 @@ class Trainer:
         num_skipped = self.watch.num_skipped
         return self.counters.facts() | ({"skipped_steps": num_skipped} if num_skipped else {})
 
+    def meet(self) -> None:
+        """Bring together what each rank has of its own in the state: all of them call this before one is saved."""
+        if self.ranks.are_several:
+            self.random_states = self.ranks.gathered(self.device.random_state())
+
     def is_finite(self) -> bool:
         """Return whether a run can go on well from the present state, as far as is known; waits for the device."""
         return self.watch.allows(self.window.read()) and self.train_step.is_finite()
@@ -189,6 +196,7 @@ class Trainer:
             "window": self.window.state_dict(),
             "counters": self.counters.state_dict(),
             **self.watch.state_dict(),
+            **({"random_states": self.random_states[1:]} if self.ranks.are_several else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
@@ -196,6 +204,10 @@ class Trainer:
         load_state(self.model, state["model"], origin)
         self.train_step.load_optimizer(state["optimizer"], state["scaler"])
         self.watch.load_state_dict(state)
-        self.device.set_random_state(state["rng"])
+        random_states = [state["rng"], *state.get("random_states", [])]
+        if self.ranks.rank < len(random_states):
+            self.device.set_random_state(random_states[self.ranks.rank])
+        else:
+            self.ranks.own_randomness(self.train_loader.seed, state["counters"]["step"])
         self.window = Window(state["window"], self.device.torch_device)
         self.counters = Counters.from_state(state["counters"])

@@ -18,12 +18,14 @@ def warm_up(trainer: Trainer, test_loader: Loader, tta: str) -> float:
     if not device.needs_warm_up or trainer.counters.epoch == trainer.epochs:
         return 0.0
     model.train()
-    inputs, labels = next(iter(train_loader.epoch(0)))
-    sizes = {len(labels), len(train_loader.images) % len(labels) or len(labels)}
-    seconds = sum(trainer.train_step.warm_up(inputs[:size], labels[:size]) for size in sorted(sizes, reverse=True))
+    batches = {train_loader.size_of(index): index for index in (len(train_loader) - 1, 0)}  # by their sizes
+    seconds = 0.0
+    for size, index in sorted(batches.items(), reverse=True):
+        inputs, labels = next(train_loader.epoch(0, start=index))
+        seconds += trainer.train_step.warm_up(inputs, labels, size)
     start = perf_counter()
     model.eval()
     with torch.inference_mode(), device.autocast():
-        mean_logits(model, next(iter(test_loader.epoch(0)))[0], tta)
+        mean_logits(model, next(test_loader.epoch(0))[0], tta)
     device.wait()
     return seconds + perf_counter() - start

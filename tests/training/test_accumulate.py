@@ -23,7 +23,7 @@ def gradient(model: nn.Module, accumulate: int) -> Tensor:
     model = copy.deepcopy(model)
     inputs = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
     step = TrainingStep(model, optim.SGD(model.parameters(), lr=0.1), CPU, accumulate=accumulate)
-    step.compute_gradient(inputs, torch.arange(4))
+    step.compute_gradient(inputs, torch.arange(4), 4)
     return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
 
 

@@ -109,9 +109,9 @@ def test_a_run_that_skips_few_steps_is_completed_and_says_how_many(
     caplog.set_level("INFO")
     ordinary = TrainingStep.__call__
 
-    def poisoned(step: TrainingStep, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def poisoned(step: TrainingStep, inputs: torch.Tensor, labels: torch.Tensor, *rest: int) -> torch.Tensor:
         poisoned.calls += 1  # type: ignore[attr-defined]
-        return ordinary(step, inputs * math.nan if poisoned.calls == 3 else inputs, labels)  # type: ignore[attr-defined]
+        return ordinary(step, inputs * math.nan if poisoned.calls == 3 else inputs, labels, *rest)  # type: ignore[attr-defined]
 
     poisoned.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(TrainingStep, "__call__", poisoned)
@@ -236,9 +236,9 @@ def test_neither_saving_nor_validating_counts_as_training(monkeypatch: pytest.Mo
         now += seconds
 
     class Timed(TrainingStep):
-        def __call__(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        def __call__(self, inputs: torch.Tensor, labels: torch.Tensor, num_images: int | None = None) -> torch.Tensor:
             pass_time(2.0)
-            return super().__call__(inputs, labels)
+            return super().__call__(inputs, labels, num_images)
 
     model = tiny()
     step = Timed(model, optim.SGD(model.parameters(), lr=0.1), Device(torch.device("cpu"), "fp32"))

@@ -11,6 +11,7 @@ from hydra._internal.utils import get_args_parser
 
 from cifar.base.errors import Passing
 from cifar.commands.app import sweeper
+from cifar.commands.app.ranks import is_rank, together
 from cifar.commands.messages.exits import guard
 from cifar.experiment.restore import place
 from cifar.experiment.typed.words import choose_nothing
@@ -43,6 +44,12 @@ def start(main: Callable[[], Any]) -> None:
 
     def command() -> None:
         sys.argv[1:] = choose_nothing(place(flags_first(sys.argv[1:])))
+        if is_rank():
+            together(lead, sys.argv[1:])
+        else:
+            lead()
+
+    def lead() -> None:
         sweeper.register()
         error: Exception | None = None
         try:

@@ -26,6 +26,7 @@ ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "device.fast_conv": (1, False),
     "device.graph": (1, False),
     "device.deterministic": (1, False),
+    "device.sync_batch_norm": (4, False),
 }
 # The same for the parameters of what a `_target_` names: target → parameter → format and value.
 ADDED_PARAMETERS: dict[str, dict[str, tuple[int, Any]]] = {

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cifar.base.errors import UserError
+from cifar.training.distributed import Ranks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 DEFAULT_THREADS = torch.get_num_threads()  # before any run changed it
@@ -29,6 +30,7 @@ class Device:
     fast_conv: bool = False
     compile: bool = False
     graph: bool = False
+    sync_batch_norm: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -93,14 +95,21 @@ class Device:
         return result, graph.replay
 
     def random_state(self) -> dict[str, Any]:
-        """Return the state of torch's generators: the CPU's, those of all CUDA devices, and that of this MPS device."""
-        state: dict[str, Any] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        """Return the state of torch's generators: the CPU's, those of all CUDA devices, and that of this MPS device.
+
+        Of several ranks each has that of its own CUDA device only.
+        """
+        is_one_of_many = torch.cuda.is_available() and Ranks.current().are_several
+        states = [torch.cuda.get_rng_state()] if is_one_of_many else torch.cuda.get_rng_state_all()
+        state: dict[str, Any] = {"cpu": torch.get_rng_state(), "cuda": states}
         return state | ({"mps": torch.mps.get_rng_state()} if self.torch_device.type == "mps" else {})
 
     def set_random_state(self, state: dict[str, Any]) -> None:
         """Put the generators back, as far as the devices are there."""
         torch.set_rng_state(state["cpu"])
-        if len(state["cuda"]) == torch.cuda.device_count():
+        if len(state["cuda"]) == 1 and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"][0])
+        elif len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
         if "mps" in state and self.torch_device.type == "mps":
             torch.mps.set_rng_state(state["mps"])
@@ -141,6 +150,7 @@ def set_up_device(
     threads: int | None,
     graph: bool = False,
     deterministic: bool = False,
+    sync_batch_norm: bool = False,
 ) -> Device:
     """Return the device called `name`, and set for the whole process what is not a tensor's own affair.
 
@@ -154,7 +164,7 @@ def set_up_device(
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic
     torch.set_num_threads(threads or DEFAULT_THREADS)
-    device = choose_device(name, precision, channels_last, fast_conv, compile, graph)
+    device = choose_device(name, precision, channels_last, fast_conv, compile, graph, sync_batch_norm)
     if device.torch_device.type == "cpu":
         keep_memory()
     return device
@@ -167,6 +177,7 @@ def choose_device(
     fast_conv: bool | None = None,
     compile: bool = False,
     graph: bool = False,
+    sync_batch_norm: bool = False,
 ) -> Device:
     """Return the device called `name`, and change nothing of the process; raise `UserError` if there is none."""
     name = find_device(name)
@@ -179,6 +190,7 @@ def choose_device(
         fast_conv=name == "cpu" and fast_conv is not False,
         compile=compile,
         graph=graph,
+        sync_batch_norm=sync_batch_norm,
     )
 
 

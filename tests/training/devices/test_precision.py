@@ -121,7 +121,7 @@ def test_the_first_scale_is_found_at_the_first_batch_and_nothing_else_changes() 
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    step.find_scale(*batch())
+    step.find_scale(*batch(), 10)
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not step.optimizer.state
@@ -132,7 +132,7 @@ def test_the_first_scale_is_found_at_the_first_batch_and_nothing_else_changes() 
     measured = Step.of(step(*batch()).tolist(), 10)
     assert (measured.is_finite, measured.scale) == (True, scaling["scale"])
     plain = make_step(tiny(), FP32)
-    plain.find_scale(*batch())
+    plain.find_scale(*batch(), 10)
     assert plain.scaler.state_dict() == {}
 
 
