@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from cifar.base.errors import UserError
-from cifar.base.paths import CONF, absolute
+from cifar.base.paths import CONF, absolute, shown
 from cifar.base.run_folder import read_summary
 from cifar.base.sealed import read_checkpoint
 from cifar.data.images import Images, checked
@@ -56,7 +56,7 @@ class Answers(NamedTuple):
     probabilities: "np.ndarray[Any, np.dtype[np.float32]]"
 
 
-@dataclass
+@dataclass(repr=False)
 class TrainedRun:
     """A run as `cifar.load_run` gives it: the `model` in eval mode on its device, and all that it needs.
 
@@ -72,6 +72,10 @@ class TrainedRun:
     image_size: tuple[int, int]
     facts: dict[str, Any]
     allowed: frozenset[str]
+
+    def __repr__(self) -> str:
+        size, name = " by ".join(map(str, self.image_size)), type(self.model).__name__
+        return f"<TrainedRun {shown(self.path)}: {name}, {len(self.class_names)} classes, images of {size} pixels>"
 
     @property
     def folder(self) -> Path:
