@@ -20,7 +20,7 @@ def saved_after(cfg: DictConfig, num_steps: int, **facts: Any) -> dict[str, Any]
     return {
         "config": resolve(cfg),
         "steps_per_epoch": 6,
-        "step": num_steps,
+        "counters": {"step": num_steps},
         "num_skipped": 0,
         "init_hash": None,
     } | facts
