@@ -22,16 +22,20 @@ from hydra.experimental.callbacks import LogJobReturnCallback
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from cifar.base import signals
 from cifar.base.errors import StoppedError, UserError, continued_by
 from cifar.base.locks import locked
+from cifar.base.paths import shown
 from cifar.base.run_folder import read_summary, refuse_used_folder, write_atomically
 from cifar.commands.app.jobs import job_label, report_on
 from cifar.commands.messages.explain import explain
 from cifar.experiment.config import config_hash, resolve
+from cifar.experiment.restore import finished
 from cifar.experiment.typed.command_line import quote, resume_command
 from cifar.sweeps.continuing import again, begun_by, is_auto, typed_again
+from cifar.sweeps.launchers.elsewhere import run_folder
 from cifar.sweeps.plan import (
     OVER,
     OWN_NUMBER,
@@ -152,7 +156,10 @@ class PlannedSweeper(Sweeper):
         return config
 
     def launch(self, plan: Plan) -> list[JobReturn]:
-        """Hand the jobs to the launcher, each with its folder; the configuration of each is composed when it starts."""
+        """Hand the jobs that have no result yet to the launcher, each with its folder.
+
+        The configuration of each is composed when it starts.
+        """
         assert self.config is not None
         assert self.launcher is not None
         node = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
@@ -161,12 +168,26 @@ class PlannedSweeper(Sweeper):
         jobs = [
             [*job, f"{OWN_NUMBER}={number}", f"hydra.sweep.subdir={subdir.replace(NUMBER, str(number))}"]
             for number, job in zip(plan.numbers, plan.jobs, strict=True)
+            if not self.is_done(number, job)
         ]
         results: list[JobReturn] = []
-        size = self.max_batch_size or len(jobs)
+        size = self.max_batch_size or max(1, len(jobs))
         for start in range(0, len(jobs), size):
             results += self.launcher.launch(jobs[start : start + size], initial_job_idx=start)
         return results
+
+    def is_done(self, number: int, job: list[str]) -> bool:
+        """Return whether the job has a result of its very configuration, and say so."""
+        assert self.config is not None
+        run = run_folder(Path(self.config.hydra.sweep.dir).absolute(), number)
+        if read_summary(run).get("status") not in ("completed", "diverged"):
+            return False
+        summary = None
+        with suppress(OmegaConfBaseException):  # what only a job that runs can know
+            summary = finished(run, config_hash(resolve(self.compose(job))))
+        if summary is not None:
+            log.info(f"{shown(run)} is done already: {result_text(summary)}")
+        return summary is not None
 
 
 class Jobs(LogJobReturnCallback):

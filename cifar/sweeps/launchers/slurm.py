@@ -104,22 +104,26 @@ def launch(elsewhere: Elsewhere, options: dict[str, Any], job_overrides: Sequenc
     fresh = {number: words for number, words in jobs.items() if number not in before}
     ids = {**before, **(submit(elsewhere, options, fresh) if fresh else {})}
     if not options["wait"]:
-        log.info(f"Nobody waits for them. {how_to_look(folder, ids)}")
+        log.info(f"Nobody waits for them. {how_to_look(folder, ids, options['wait'])}")
         return [JobReturn(status=JobStatus.UNKNOWN) for _ in jobs]
     try:
         wait(folder, ids)
     except signals.Interrupted as error:
-        error.__dict__["way_on"] = f"The jobs go on without this terminal. {how_to_look(folder, ids)}"
+        error.__dict__["way_on"] = f"The jobs go on without this terminal. {how_to_look(folder, ids, options['wait'])}"
         raise
     return [outcome(folder, number, f"SLURM's output: {folder / LOGS / ids[number]}") for number in jobs]
 
 
-def how_to_look(folder: Path, ids: dict[int, str]) -> str:
-    """Return the commands that show how far the jobs are, that wait for them, and that stop them."""
+def how_to_look(folder: Path, ids: dict[int, str], waits: bool) -> str:
+    """Return the commands that show how far the jobs are, that wait for them, and that stop them.
+
+    `waits` is what `cifar resume` does of itself, as the sweep was begun.
+    """
     shown, names = shlex.quote(os.path.relpath(folder)), queue.short(ids.values())
+    again = f"cifar resume {shown}{'' if waits else ' hydra.launcher.wait=true'}"
     return (
         f"How far they are: cifar report {shown}, squeue --jobs={','.join(names)}. "
-        f"Wait again: cifar resume {shown}. Stop them: scancel {' '.join(names)}"
+        f"Wait for them: {again}. Stop them: scancel {' '.join(names)}"
     )
 
 
