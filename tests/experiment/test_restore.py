@@ -16,6 +16,7 @@ from cifar.base.errors import DivergedError, UserError
 from cifar.base.run_folder import put_aside
 from cifar.base.sealed import read_checkpoint
 from cifar.experiment.config import config_hash, resolve
+from cifar.experiment.keeper import Keeper
 from cifar.experiment.restore import (
     LengthError,
     finished,
@@ -30,6 +31,7 @@ from cifar.experiment.run import run
 from cifar.experiment.typed.command_line import quote
 from cifar.training.checkpoint import find_checkpoints
 from cifar.training.divergence import Watch
+from cifar.training.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 
 OPTIMIZERS, SCHEDULES, AUGMENTS = (
@@ -46,19 +48,22 @@ def _forget_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "_received", None)
 
 
+look = Keeper.between_batches
+
+
 def cut_after(monkeypatch: pytest.MonkeyPatch, num_batches: int | None) -> None:
     """Let a signal have come when the run looks for the `num_batches`-th time from now; None: never."""
     remaining = [num_batches]
     signals._received = None
 
-    def has_come() -> bool:
+    def between_batches(keeper: Keeper, trainer: Trainer) -> None:
         if remaining[0] is not None:
             remaining[0] -= 1
             if remaining[0] == 0:
                 signals._received = signal.SIGTERM
-        return signals._received is not None
+        look(keeper, trainer)
 
-    monkeypatch.setattr(signals, "has_come", has_come)
+    monkeypatch.setattr(Keeper, "between_batches", between_batches)
 
 
 def resumed(cfg: DictConfig, folder: Path) -> float:
@@ -366,8 +371,6 @@ def test_other_software_is_warned_of(
 def test_a_diverged_run_can_go_on_if_steps_are_skipped(
     tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cifar.training.trainer import Trainer
-
     take_step = Trainer.take_step
 
     def overflow(trainer: Trainer, inputs: torch.Tensor, labels: torch.Tensor) -> float:
