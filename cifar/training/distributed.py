@@ -20,6 +20,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from cifar.base.errors import UserError
 
@@ -240,7 +242,10 @@ def join() -> Ranks:
         if local_rank() < torch.cuda.device_count():
             torch.cuda.set_device(local_rank())
     with all_there():
-        dist.init_process_group(backend, timeout=timeout)
+        store, rank, count = next(rendezvous("env://", timeout=timeout))
+        # torchrun may keep the store when it starts all ranks again, with what the earlier ones left in it
+        store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
     return Ranks.current()
 
 

@@ -36,11 +36,12 @@ SMALL = [4, 3, 2, 1] * 5  # … of which some ranks have one image or none
 class Net(nn.Module):
     """Two convolutions with batch norms, one of which averages over all batches, and a weight that nobody uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Conv2d(4, 6, 3, stride=2),
-            nn.BatchNorm2d(6, momentum=None), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10),
+            nn.BatchNorm2d(6, momentum=None), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(6, num_classes),
         )  # fmt: skip
         self.unused = nn.Linear(3, 3)
 

@@ -8,10 +8,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cifar.base import signals
 from cifar.base.errors import UserError
 from cifar.commands.messages.explain import explain
+
+if TYPE_CHECKING:
+    from cifar.training.distributed import GoneError
 
 SWEEP_FLAGS = ("-m", "--multirun")
 
@@ -23,10 +27,7 @@ def is_rank() -> bool:
 
 def together(command: Callable[[], None], arguments: Sequence[str]) -> None:
     """Call the command as rank 0; as another rank follow it."""
-    from cifar.training.distributed import join, part
-
-    ranks = join()
-    if not ranks.leads:
+    if int(os.environ["RANK"]) > 0:
         with signals.quiet():
             follow_silently()
         return
@@ -35,6 +36,9 @@ def together(command: Callable[[], None], arguments: Sequence[str]) -> None:
             "A sweep is not possible under torchrun, whose processes make one run together. Without torchrun, "
             "hydra/launcher=joblib hydra.launcher.n_jobs=N works on N runs at a time, each on a GPU of its own."
         )
+    from cifar.training.distributed import join, part
+
+    join()
     with reasons_told():
         command()
     part()
@@ -42,36 +46,50 @@ def together(command: Callable[[], None], arguments: Sequence[str]) -> None:
 
 def follow_silently() -> None:
     """Follow rank 0, and end as it does: it says what there is to say, also what went wrong here alone."""
-    from cifar.experiment.followers import follow
-    from cifar.training.distributed import GoneError, Ranks, part
-
     try:
-        follow()
+        from cifar.experiment.followers import follow
+        from cifar.training.distributed import GoneError, Ranks, join, part
+
+        try:
+            join()
+            follow()
+        except GoneError:
+            sys.exit(signals.exit_code() if signals.has_come() else 1)
+        except Exception as error:
+            text = explain(error) or "".join(traceback.format_exception(error))
+            Ranks.current().leave_saying(f"Process {Ranks.current().rank}: {text}")
+            sys.exit(1)
+        part()
     except KeyboardInterrupt:
         sys.exit(signals.exit_code())
-    except GoneError:
-        sys.exit(signals.exit_code() if signals.has_come() else 1)
-    except Exception as error:
-        text = explain(error) or "".join(traceback.format_exception(error))
-        Ranks.current().leave_saying(f"Process {Ranks.current().rank}: {text}")
-        sys.exit(1)
-    part()
 
 
 @contextmanager
 def reasons_told() -> Iterator[None]:
     """Raise what other ranks have said of their end instead of the error that they are gone."""
-    from cifar.training.distributed import GoneError, Ranks
+    from cifar.training.distributed import Ranks
 
     try:
         yield
-    except GoneError as error:
+    except (UserError, KeyboardInterrupt) as error:
+        gone = gone_before(error)
+        if gone is None:
+            raise
         with signals.deferred(lambda: None):  # torchrun stops all when one has ended
             reasons = Ranks.current().reasons()
         if not reasons:
-            raise
-        gone = UserError("\n".join(reasons))
-        gone.__dict__.update(error.__dict__)
-        raise gone from error
+            raise gone from None
+        told = UserError("\n".join(reasons))
+        told.__dict__.update(gone.__dict__)
+        raise told from gone
     finally:
         Ranks.current().say_over()
+
+
+def gone_before(error: BaseException | None) -> "GoneError | None":
+    """Return the error that another rank is gone, if that is it or it was being dealt with when it came."""
+    from cifar.training.distributed import GoneError
+
+    while error is not None and not isinstance(error, GoneError):
+        error = error.__context__
+    return error
