@@ -323,7 +323,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_it_goes_on_when_there_is_
         assert re.search(rf"disk/run/{name} can't be written: No space left on device\.", run.text)
         assert "Traceback" not in run.text
         assert "Logging error" not in run.text
-        step = read_checkpoint(disk / "run" / "checkpoint.pt", must_be_sealed=True)["step"]
+        step = read_checkpoint(disk / "run" / "checkpoint.pt", must_be_sealed=True)["counters"]["step"]
         assert step == (8 if fill == "checkpoint" else 24)
 
         (disk / "rest").unlink()
