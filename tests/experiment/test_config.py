@@ -11,7 +11,7 @@ from cifar.experiment.config import RULES, Config, check, config_hash, resolve
 from tests.conftest import ROOT, Compose
 
 CONFIG_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
-CHOICES = [(path.parent.name, path.stem) for path in CONFIG_FILES if path.parent.name != "conf"]
+CHOICES = [(path.parent.name, path.stem) for path in CONFIG_FILES if path.parent.parent.name == "conf"]  # not of hydra/
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)
