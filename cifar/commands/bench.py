@@ -131,6 +131,7 @@ def our_loop(cfg: DictConfig) -> Contestant:
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         epoch = 0
         while True:
+            trainer.counters.index = 0
             yield from loaders.train.epoch(epoch)
             epoch += 1
 

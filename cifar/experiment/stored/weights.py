@@ -25,7 +25,7 @@ from cifar.training.checkpoint import load_state
 
 log = logging.getLogger(__name__)
 
-OWN = {"config", "config_hash", "model", "step"}  # what every checkpoint of a run has
+OWN = {"config", "config_hash", "model", "steps_per_epoch"}  # what every checkpoint of a run has
 COMPILED = re.compile(r"(?:^|(?<=\.))_orig_mod\.")  # before the keys of every module that was compiled
 PREFIXES = ("module.", "model.", "net.")  # before all keys
 COUNTER = "num_batches_tracked"  # batch norm's, idle beside a momentum; files of old versions lack it
