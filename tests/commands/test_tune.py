@@ -455,7 +455,7 @@ def test_a_folder_of_ones_own_is_typed_again_for_a_stored_search(
     found_study(Home(folder), Search([path, "model=mine", *DIGITS[1:], LR], 1, "none", 0, 1, str(tmp_path)))
     seen: list[str] = []
 
-    def run_search(home: Home, jobs: int) -> None:
+    def run_search(home: Home, jobs: int, make_page: object) -> None:
         cfg, _ = compose_words(read_search(open_study(home)).words[:2])
         seen.append(cfg.model._target_)
 

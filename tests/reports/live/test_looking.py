@@ -95,7 +95,8 @@ def test_no_line_is_wider_than_the_terminal_nor_the_page_higher(tmp_path: Path, 
     assert "more lines: cifar watch --once shows" in lines[-1]
 
 
-def test_what_is_over_is_shown_only_where_it_was_named(tmp_path: Path) -> None:
+def test_what_is_over_is_shown_only_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # else the name may be cut
     write_running(tmp_path / "sweep")
     assert Watcher([tmp_path]).look() == []
     assert shown([], [tmp_path])[-1].startswith("Nothing is running in ")
