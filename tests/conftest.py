@@ -47,7 +47,8 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep the user's W&B settings and the number of threads out of the tests."""
+    """Keep the user's W&B settings, and what a command in this process has set, out of the tests."""
+    os.environ.pop("HYDRA_FULL_ERROR", None)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", os.devnull)

@@ -5,12 +5,13 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import hydra
+import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -95,3 +96,17 @@ def call(*words: str) -> Outcome:
             if isinstance(end.code, str):
                 print(end.code, file=sys.stderr)
     return Outcome(code, *(buffer.getvalue().decode() for buffer in buffers))
+
+
+def exit_of(command: Callable[[], None], verb: str, *words: str) -> int | str | None:
+    """Call a verb's command in this process with these words; return what it exits with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"cifar {verb}", *words])
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+        try:
+            command()
+        except SystemExit as end:
+            return end.code
+        finally:
+            os.environ.pop("HYDRA_FULL_ERROR", None)  # which the command has set
+    return 0

@@ -1,9 +1,7 @@
 """`cifar compare`: the test of two runs from what they have kept, with pictures where the images are to be had."""
 
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +13,14 @@ from cifar.commands import compare
 from cifar.tracking.answers import read_predictions
 from tests.browser import CHROMIUM, browser
 from tests.conftest import QUIET, read_summary
+from tests.in_process import exit_of
 
 OWN = "model._target_=tests.tiny_model.tiny"
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
+def call(*words: str) -> int | str | None:
     """Call the verb in this process; return what it exits with."""
-    monkeypatch.setattr(sys, "argv", ["cifar compare", *words])
-    os.environ.pop("HYDRA_FULL_ERROR", None)
-    try:
-        compare.command()
-    except SystemExit as end:
-        return end.code
-    finally:
-        os.environ.pop("HYDRA_FULL_ERROR", None)
-    return 0
+    return exit_of(compare.command, "compare", *words)
 
 
 @pytest.fixture(name="runs", scope="module")
@@ -44,7 +35,7 @@ def _runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_says_what_the_binomial_test_says(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, str(runs / "a"), str(runs / "b"), "--output", str(tmp_path / "out"), OWN) == 0
+    assert call(str(runs / "a"), str(runs / "b"), "--output", str(tmp_path / "out"), OWN) == 0
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     first, second = (read_predictions(runs / name / "predictions.npz") for name in "ab")
     right = first.labels == first.predicted, second.labels == second.predicted
@@ -70,7 +61,7 @@ def test_without_the_images_there_are_no_pictures(
         (tmp_path / name).mkdir()
         shutil.copy(runs / name / "predictions.npz", tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, "a", "b") == 0
+    assert call("a", "b") == 0
     assert "There are no pictures" in capsys.readouterr().out
     (page,) = tmp_path.glob("compare-*/compare.html")
     assert "There are no pictures" in page.read_text()
@@ -82,13 +73,13 @@ def test_what_can_not_be_compared_is_one_message(runs: Path, tmp_path: Path, mon
         (["a"], "two runs, not 1"),
         (["a", "absent"], "To make it: cifar evaluate"),
     ):
-        assert problem in str(call(monkeypatch, *(str(runs / word) for word in words), "--output", str(tmp_path / "o")))
+        assert problem in str(call(*(str(runs / word) for word in words), "--output", str(tmp_path / "o")))
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_in_a_browser(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert call(monkeypatch, str(runs / "a"), str(runs / "b"), "--output", str(tmp_path / "out"), OWN) == 0
+    assert call(str(runs / "a"), str(runs / "b"), "--output", str(tmp_path / "out"), OWN) == 0
     with browser(tmp_path / "profile") as page:
         for width in (1440, 390):
             page.open(tmp_path / "out" / "compare.html", width)

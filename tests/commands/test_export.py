@@ -1,6 +1,5 @@
 """`cifar export`: a file and the lines that use it, or one message."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,19 +9,14 @@ import cifar
 from cifar.commands import export
 from cifar.experiment.exports.export import FORMATS
 from tests.conftest import QUIET
+from tests.in_process import exit_of
 
 OWN = "model._target_=tests.tiny_model.tiny"
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
+def call(*words: str) -> int | str | None:
     """Call the verb in this process; return what it exits with."""
-    monkeypatch.setattr(sys, "argv", ["cifar export", *words])
-    os.environ.pop("HYDRA_FULL_ERROR", None)  # which a command before has set
-    try:
-        export.command()
-    except SystemExit as end:
-        return end.code
-    return 0
+    return exit_of(export.command, "export", *words)
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -38,7 +32,7 @@ def test_it_prints_what_it_compared_and_three_lines(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = (str(folder), "--format", "safetensors", "--output", "new/it's.st", OWN)
-    assert call(monkeypatch, *words) == 0
+    assert call(*words) == 0
     output = capsys.readouterr().out
     assert "On 30 test images" in output
     first, second, third = output.partition("\n\n")[2].splitlines()
@@ -47,12 +41,9 @@ def test_it_prints_what_it_compared_and_three_lines(
     exec("\n".join((first, second, third)), space)
     assert "model" in space
     size = (tmp_path / "new" / "it's.st").stat().st_size
-    assert (
-        call(monkeypatch, *words)
-        == "new/it's.st exists: name another file with --output, or write over it with --force."
-    )
+    assert call(*words) == "new/it's.st exists: name another file with --output, or write over it with --force."
     assert (tmp_path / "new" / "it's.st").stat().st_size == size
-    assert call(monkeypatch, *words, "--force") == 0
+    assert call(*words, "--force") == 0
 
 
 @pytest.mark.parametrize(
@@ -70,7 +61,7 @@ def test_what_is_not_possible_is_one_message(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], problem: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    answer = call(monkeypatch, str(folder), *words)
+    answer = call(str(folder), *words)
     assert isinstance(answer, str)
     assert problem in answer
     assert not [*tmp_path.iterdir()]
@@ -80,14 +71,14 @@ def test_what_is_not_possible_is_one_message(
 def test_an_unknown_format_is_answered_with_those_that_there_are(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, str(folder), "--format", "tflite") == 2
+    assert call(str(folder), "--format", "tflite") == 2
     assert all(kind in capsys.readouterr().err for kind in export.KINDS[:1])
     assert (*FORMATS,) == export.KINDS
 
 
 def test_a_missing_package_is_named_with_the_way_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    answer = call(monkeypatch, str(folder), "--format", "onnx", OWN)
+    answer = call(str(folder), "--format", "onnx", OWN)
     assert isinstance(answer, str)
     assert "onnxscript" in answer
     assert "pip install 'cifar-framework[onnx]'" in answer

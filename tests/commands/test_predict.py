@@ -1,7 +1,6 @@
 """`cifar predict`: the evaluation's numbers for the test images as files, and every broken file named."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 import cifar
 from cifar.commands import predict
 from tests.conftest import QUIET
+from tests.in_process import exit_of
 
 OWN = "model._target_=tests.tiny_model.tiny"
 NUM_IMAGES = 200
@@ -21,13 +21,7 @@ NUM_IMAGES = 200
 
 def call(*words: str) -> int | str | None:
     """Call the verb in this process; return what it exits with."""
-    sys.argv[1:] = words
-    os.environ.pop("HYDRA_FULL_ERROR", None)  # which a command before has set
-    try:
-        predict.command()
-    except SystemExit as end:
-        return end.code
-    return 0
+    return exit_of(predict.command, "predict", *words)
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,8 @@
 """A model card: every number recomputed from the run's files, and one message where a card can't be true."""
 
 import json
-import os
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from cifar.commands import card
 from cifar.reports.files.card import card_text
 from cifar.reports.findings.card import read_card, shown_time
 from tests.conftest import QUIET, read_summary
+from tests.in_process import exit_of
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -153,15 +152,9 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
         text_of(path)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
+def call(*words: str) -> int | str | None:
     """Call the verb in this process; return what it exits with."""
-    monkeypatch.setattr(sys, "argv", ["cifar card", *words])
-    os.environ.pop("HYDRA_FULL_ERROR", None)  # which a command before has set
-    try:
-        card.command()
-    except SystemExit as end:
-        return end.code
-    return 0
+    return exit_of(card.command, "card", *words)
 
 
 def test_the_command_writes_a_file_and_none_over_another(
@@ -169,17 +162,17 @@ def test_the_command_writes_a_file_and_none_over_another(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = (str(folder), "--output", "new/README.md", "--name", "mine", "--license", "mit")
-    assert call(monkeypatch, *words) == 0
+    assert call(*words) == 0
     assert capsys.readouterr().out == "The card: new/README.md\n"
     path = tmp_path / "new" / "README.md"
     assert path.read_text() == text_of(folder, name="mine", license="mit")
     path.write_text("edited")
-    assert str(call(monkeypatch, *words)).startswith("new/README.md exists")
+    assert str(call(*words)).startswith("new/README.md exists")
     assert path.read_text() == "edited"
-    assert call(monkeypatch, *words, "--force") == 0
+    assert call(*words, "--force") == 0
     assert path.read_text() != "edited"
-    assert "no checkpoint.pt" in str(call(monkeypatch, str(tmp_path / "new")))
-    assert "no such file" in str(call(monkeypatch, str(tmp_path / "nowhere")))
+    assert "no checkpoint.pt" in str(call(str(tmp_path / "new")))
+    assert "no such file" in str(call(str(tmp_path / "nowhere")))
 
 
 def test_times_are_in_words() -> None:
