@@ -24,7 +24,7 @@ from cifar.base.in_place import Watched, no_links, refuse_links
 
 log = logging.getLogger(__name__)
 
-LOCK, OWNER = ".lock", ".lock-owner"
+LOCK, OWNER, HEIR = ".lock", ".lock-owner", ".lock-heir"
 ALIVE_SECONDS = 10.0  # between two signs of life
 SILENT_SECONDS = 90.0  # … a file system may show them to other machines a minute late
 LOOK_SECONDS, LOOKS = 0.05, 4  # somebody may just be looking whether the folder is locked
@@ -103,36 +103,54 @@ def take_place(folder: Path) -> None:
     path = folder / OWNER
     while not written(path):
         before = owner(folder)
-        if before is not None and is_foreign(before):
-            seconds = silence(path)
-            if seconds is None:  # it has just left
-                continue
-            if seconds < SILENT_SECONDS:
-                raise in_use(folder)
-            log.warning(f"{folder} was in use by {before}, which has been silent for {seconds:.0f} s: taken over.")
-        put_away(path, before)
+        if before is None:  # it has just left
+            continue
+        seconds = silence(path) if is_foreign(before) else None  # one of this machine had lost its lock by dying
+        if is_foreign(before) and seconds is None:
+            continue
+        if seconds is not None and seconds < SILENT_SECONDS:
+            raise in_use(folder)
+        with only_one(folder / HEIR) as is_heir:
+            if is_heir and owner(folder) == before:  # else somebody was faster
+                if seconds is not None:
+                    log.warning(f"{folder} was in use by {before}, silent for {seconds:.0f} s: taken over.")
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[bool]:
+    """Tell one process at a time, of those on all machines, that it may go on; the others wait a little."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        if (silence(path) or 0) > SILENT_SECONDS:  # it died at it
+            path.unlink(missing_ok=True)
+        sleep(LOOK_SECONDS)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def written(path: Path) -> bool:
-    """Return whether the file was made, with this process's name; False: there is one."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(own_name())
-    return True
-
-
-def put_away(path: Path, content: str | None) -> None:
-    """Remove the file that had this content; of several machines that do so at once one wins."""
+    """Return whether the file was made, at once with this process's name in it; False: there is one."""
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with suppress(FileNotFoundError):
-        path.rename(aside)
-        if content is not None and aside.read_text().strip() != content:  # another one's, who was faster
-            with suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
+    try:
+        aside.write_text(own_name())
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            with suppress(FileExistsError), path.open("x") as file:
+                file.write(own_name())
+                return True
+            return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
 
 
 def stay_alive(path: Path, stop: threading.Event) -> None:
