@@ -21,7 +21,7 @@ from cifar.experiment.typed.compose import compose_words
 from cifar.reports.findings.wording import percent, percent_with_interval
 from cifar.reports.runs.statistics import interval
 from cifar.tracking.tracking import RunInfo
-from cifar.training.step import keep
+from cifar.training.steps.kept import keep
 from cifar.training.warm_up import warm_up
 
 EXAMPLES = """\

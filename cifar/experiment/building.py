@@ -36,7 +36,8 @@ from cifar.training.devices.memory import has_batch_norm
 from cifar.training.distributed import Ranks
 from cifar.training.optimizers import LIMITS, parameter_groups, refuse_unknown
 from cifar.training.schedules import Schedule
-from cifar.training.step import TrainingStep, build_step
+from cifar.training.steps.kept import build_step
+from cifar.training.steps.step import TrainingStep
 
 log = logging.getLogger(__name__)
 

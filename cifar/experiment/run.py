@@ -29,8 +29,8 @@ from cifar.tracking.answers import answers_of, write_predictions
 from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
 from cifar.training.distributed import Ranks
-from cifar.training.evaluation import Evaluation
-from cifar.training.step import keep
+from cifar.training.evaluating.evaluation import Evaluation
+from cifar.training.steps.kept import keep
 from cifar.training.trainer import Trainer
 from cifar.training.warm_up import warm_up
 

@@ -36,8 +36,8 @@ from cifar.tracking.predictions import Predictions, named
 from cifar.training.checkpoint import load_state
 from cifar.training.devices.device import Device, choose_device, find_device
 from cifar.training.devices.fast_conv import speed_up
-from cifar.training.scores import scores
-from cifar.training.tta import mean_logits
+from cifar.training.evaluating.scores import scores
+from cifar.training.evaluating.tta import mean_logits
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,8 +24,8 @@ class Stored:
     """What predictions.npz holds of N images.
 
     `labels` and `predicted` are classes, int64 (N,), `confidence` the softmax probabilities of the predicted ones,
-    float32 (N,), `loss` and `brier` the scores of cifar/training/scores.py, float32 (N,). `test_set` is a digest of the
-    images and labels: equal for runs that were tested on the same.
+    float32 (N,), `loss` and `brier` the scores of cifar/training/evaluating/scores.py, float32 (N,). `test_set` is a
+    digest of the images and labels: equal for runs that were tested on the same.
     """
 
     labels: NDArray[np.int64]

@@ -11,8 +11,8 @@ class Predictions:
     """What a model said of N images, all on the CPU.
 
     `images` is uint8 (N, C, H, W); `labels` and `predicted` are classes, int64 (N,); `confidences` are the softmax
-    probabilities of the predicted classes, (N,), `losses` and `briers` the scores of cifar/training/scores.py, (N,).
-    `class_names` may be fewer than the classes that the model knows.
+    probabilities of the predicted classes, (N,), `losses` and `briers` the scores of
+    cifar/training/evaluating/scores.py, (N,). `class_names` may be fewer than the classes that the model knows.
     """
 
     images: Tensor

@@ -12,14 +12,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from cifar.base.errors import DivergedError
 from cifar.data.loader import Loader
 from cifar.training.checkpoint import load_state
-from cifar.training.counters import Counters
 from cifar.training.devices.memory import explain_out_of_memory, ways_out
-from cifar.training.divergence import Watch
-from cifar.training.evaluation import Evaluation, evaluate
+from cifar.training.evaluating.evaluation import Evaluation, evaluate
+from cifar.training.measures.counters import Counters
+from cifar.training.measures.divergence import Watch
+from cifar.training.measures.tallies import Window
 from cifar.training.progress import outlook, progress_bar
 from cifar.training.schedules import LearningRates, Schedule
-from cifar.training.step import TrainingStep
-from cifar.training.tallies import Window
+from cifar.training.steps.step import TrainingStep
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Trainer:
     def fit(self) -> None:
         """Train until `epochs` are done, evaluating on the validation images after each.
 
-        Raises `DivergedError`, after evaluating the last state, when the run learns no more (divergence.py).
+        Raises `DivergedError`, after evaluating the last state, when the run learns no more (measures/divergence.py).
         """
         counters = self.counters
         while counters.epoch < self.epochs:

@@ -5,8 +5,8 @@ from time import perf_counter
 import torch
 
 from cifar.data.loader import Loader
+from cifar.training.evaluating.tta import mean_logits
 from cifar.training.trainer import Trainer
-from cifar.training.tta import mean_logits
 
 
 def warm_up(trainer: Trainer, test_loader: Loader, tta: str) -> float:

@@ -30,7 +30,7 @@ from cifar.experiment.restore import (
 from cifar.experiment.run import run
 from cifar.experiment.typed.command_line import quote
 from cifar.training.checkpoint import find_checkpoints
-from cifar.training.divergence import Watch
+from cifar.training.measures.divergence import Watch
 from cifar.training.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 

@@ -16,9 +16,9 @@ from cifar.data.loader import Loader
 from cifar.training.batch_norm import synchronise
 from cifar.training.devices.device import Device
 from cifar.training.distributed import Ranks
-from cifar.training.evaluation import evaluate
+from cifar.training.evaluating.evaluation import evaluate
 from cifar.training.optimizers import Muon
-from cifar.training.step import TrainingStep
+from cifar.training.steps.step import TrainingStep
 from tests.processes import WARM
 
 CPU = Device(torch.device("cpu"), "fp32")

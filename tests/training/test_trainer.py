@@ -17,10 +17,10 @@ from cifar.data.augment import CropFlip
 from cifar.data.loader import Loader
 from cifar.training.devices.device import set_up_device
 from cifar.training.devices.memory import explain_out_of_memory
+from cifar.training.measures.tallies import Window
 from cifar.training.progress import outlook
 from cifar.training.schedules import Constant, Cosine, Schedule, Step
-from cifar.training.step import TrainingStep
-from cifar.training.tallies import Window
+from cifar.training.steps.step import TrainingStep
 from cifar.training.trainer import Metrics, Trainer
 from tests.tiny_model import tiny
 

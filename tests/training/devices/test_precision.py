@@ -11,11 +11,12 @@ from cifar.base.errors import DivergedError, UserError
 from cifar.base.sealed import read_checkpoint
 from cifar.experiment.run import run
 from cifar.training.devices.device import Device
-from cifar.training.divergence import MAX_IN_A_ROW, Watch
+from cifar.training.measures.divergence import MAX_IN_A_ROW, Watch
+from cifar.training.measures.tallies import Step
 from cifar.training.optimizers import Muon
 from cifar.training.schedules import Constant
-from cifar.training.step import RecordedStep, TrainingStep
-from cifar.training.tallies import Step
+from cifar.training.steps.recorded import RecordedStep
+from cifar.training.steps.step import TrainingStep
 from cifar.training.trainer import Trainer
 from tests.conftest import QUIET, Compose, read_metrics, read_summary
 from tests.tiny_model import tiny

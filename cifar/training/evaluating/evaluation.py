@@ -11,9 +11,9 @@ from cifar.data.loader import Loader
 from cifar.training.devices.device import Device
 from cifar.training.devices.memory import explain_out_of_memory
 from cifar.training.distributed import ALONE, Ranks
+from cifar.training.evaluating.scores import Scores, joined, scores
+from cifar.training.evaluating.tta import mean_logits
 from cifar.training.progress import progress_bar
-from cifar.training.scores import Scores, joined, scores
-from cifar.training.tta import mean_logits
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cifar.training.evaluation import Result
-from cifar.training.tallies import Totals
+from cifar.training.evaluating.evaluation import Result
+from cifar.training.measures.tallies import Totals
 
 
 @dataclass(frozen=True)

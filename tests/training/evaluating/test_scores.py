@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import brier_score_loss, log_loss
 
-from cifar.training.scores import joined, scores
+from cifar.training.evaluating.scores import joined, scores
 
 
 def test_they_are_scikit_learns() -> None:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cifar.training.evaluation import Evaluation
-from cifar.training.tallies import Step, Totals, Window, all_finite
+from cifar.training.evaluating.evaluation import Evaluation
+from cifar.training.measures.tallies import Step, Totals, Window, all_finite
 
 GOOD = Step(1.0, 5, 2.0, 1.0, 10)
 

@@ -12,7 +12,7 @@ from cifar.models.speednet import speednet
 from cifar.models.vgg import vgg16
 from cifar.training.devices.device import Device
 from cifar.training.devices.memory import has_batch_norm, ways_out
-from cifar.training.step import TrainingStep
+from cifar.training.steps.step import TrainingStep
 from tests.conftest import ROOT
 
 CPU = Device(torch.device("cpu"), "fp32")

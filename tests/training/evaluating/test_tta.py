@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms import functional
 
-from cifar.training.tta import views
+from cifar.training.evaluating.tta import views
 
 
 @pytest.mark.parametrize(("tta", "num_views"), [("none", 1), ("mirror", 2), ("mirror_translate", 6)])

@@ -11,10 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar.base.errors import UserError
 from cifar.experiment.run import run
-from cifar.training import step as steps
 from cifar.training.devices.device import Device, set_up_device
 from cifar.training.optimizers import Muon
-from cifar.training.step import RecordedStep, TrainingStep, build_step, keep
+from cifar.training.steps import kept
+from cifar.training.steps.kept import build_step, keep
+from cifar.training.steps.recorded import RecordedStep
+from cifar.training.steps.step import TrainingStep
 from tests.conftest import QUIET, Compose, read_metrics, read_summary
 from tests.tiny_model import tiny
 
@@ -32,9 +34,9 @@ MAKE_OPTIMIZER: dict[str, Callable[..., optim.Optimizer]] = {
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    steps.KEPT.clear()
+    kept.KEPT.clear()
     yield
-    steps.KEPT.clear()
+    kept.KEPT.clear()
 
 
 def make_step(kind: type[TrainingStep], optimizer: str = "sgd", device: Device = CPU, **options: Any) -> TrainingStep:
@@ -101,10 +103,10 @@ def test_learning_rates_and_weights_keep_their_place_and_each_shape_is_recorded_
 
     before = places()
     train(step)
-    kept = [tensor.data_ptr() for tensor in step.optimizer_state()]
+    places = [tensor.data_ptr() for tensor in step.optimizer_state()]
     train(step)
     assert places() == before
-    assert [tensor.data_ptr() for tensor in step.optimizer_state()] == kept
+    assert [tensor.data_ptr() for tensor in step.optimizer_state()] == places
     assert num_recordings == 2
 
 
@@ -159,7 +161,7 @@ def test_a_kept_step_begins_anew_with_the_next_runs_weights_and_rates() -> None:
     assert second is first
     assert [float(group["lr"]) for group in second.optimizer.param_groups] == [pytest.approx(0.2)]
     found = train(second)
-    steps.KEPT.clear()
+    kept.KEPT.clear()
     alone = build(1, 0.2)
     assert alone is not first
     torch.testing.assert_close(found, train(alone), rtol=0, atol=0)
@@ -167,7 +169,7 @@ def test_a_kept_step_begins_anew_with_the_next_runs_weights_and_rates() -> None:
     assert build(1, 0.2, is_resumed=True) is not alone
     keep(alone, "key")
     assert build(1, 0.2, key="another") is not alone
-    assert not steps.KEPT
+    assert not kept.KEPT
 
 
 class Reads(TorchDispatchMode):
@@ -212,7 +214,7 @@ def test_a_step_measures_what_torch_does_before_the_weights_change(accumulate: i
 
 def test_an_ordinary_step_is_not_kept() -> None:
     keep(make_step(TrainingStep), "key")
-    assert not steps.KEPT
+    assert not kept.KEPT
 
 
 def test_runs_of_one_process_share_a_compiled_step_and_leak_nothing(
@@ -242,7 +244,7 @@ def test_runs_of_one_process_share_a_compiled_step_and_leak_nothing(
     together = [losses(f"{number}", *words) for number, words in enumerate((["seed=0"], ["seed=1"], ["lr=0.01"]))]
     assert len(compiled) == 1
     for number, words in enumerate((["seed=0"], ["seed=1"], ["lr=0.01"])):
-        steps.KEPT.clear()
+        kept.KEPT.clear()
         assert losses(f"alone{number}", *words) == together[number]
     assert losses("other", "label_smoothing=0.1") != together[0]
     assert len(compiled) == 5

@@ -13,10 +13,10 @@ from cifar.base.sealed import read_checkpoint
 from cifar.experiment.run import run
 from cifar.training.checkpoint import find_checkpoints
 from cifar.training.devices.device import Device
-from cifar.training.divergence import MAX_IN_A_ROW, Watch
+from cifar.training.measures.divergence import MAX_IN_A_ROW, Watch
+from cifar.training.measures.tallies import Step, Totals, Window, all_finite
 from cifar.training.schedules import Constant
-from cifar.training.step import TrainingStep
-from cifar.training.tallies import Step, Totals, Window, all_finite
+from cifar.training.steps.step import TrainingStep
 from cifar.training.trainer import Trainer
 from tests.conftest import QUIET, Compose, read_metrics, read_summary
 from tests.tiny_model import tiny
@@ -205,7 +205,7 @@ def test_a_windows_seconds_are_saved_and_stand_still_until_it_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("cifar.training.tallies.perf_counter", lambda: now)
+    monkeypatch.setattr("cifar.training.measures.tallies.perf_counter", lambda: now)
     window = Window()
     window.add(torch.tensor([1.0, 2.0, 3.0, 1.0]), 10)
     now = 107.0
@@ -228,7 +228,7 @@ def test_a_windows_seconds_are_saved_and_stand_still_until_it_goes_on(
 
 def test_neither_saving_nor_validating_counts_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    for module in ("tallies", "trainer"):
+    for module in ("measures.tallies", "trainer"):
         monkeypatch.setattr(f"cifar.training.{module}.perf_counter", lambda: now)
 
     def pass_time(seconds: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cifar.base.errors import DivergedError
-from cifar.training.tallies import Step, Totals
+from cifar.training.measures.tallies import Step, Totals
 
 MAX_IN_A_ROW = 10
 LESS = "Try a smaller lr, or schedule=cosine with schedule.warmup_epochs=1"
