@@ -1,5 +1,7 @@
 """What every data set gives, checked once when it is loaded: an own source may give anything."""
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +11,8 @@ from torch import Tensor
 from cifar.base.errors import UserError
 
 SHAPE = "(N, 3, height, width)"
+MAX_NAMED = 30  # classes in a message
+LEAST_STD = 1 / 255  # of a channel that has one value everywhere
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,47 @@ def checked(images: Any, source: str) -> Images:
     if shapes[0] != shapes[1]:
         raise impossible(source, f"train_images are {shapes[0]} each, test_images {shapes[1]}", "one size for both")
     return replace(images, train_labels=images.train_labels.long(), test_labels=images.test_labels.long())
+
+
+def of_classes(images: Images, chosen: Sequence[str]) -> Images:
+    """Return the images of some classes, which get numbers in the order of their names.
+
+    Raises `UserError` for a name that no class has, and if no image is left to train on or to test with.
+    """
+    given = f"data.classes=[{', '.join(chosen)}] is not possible"
+    if unknown := [name for name in chosen if name not in images.class_names]:
+        guesses = difflib.get_close_matches(unknown[0], images.class_names, n=1)
+        hint = f" Did you mean {guesses[0]!r}?" if guesses else ""
+        raise UserError(f"{given}: there is no class {unknown[0]!r}.{hint} There is {listed(images.class_names)}.")
+    numbers = torch.full((len(images.class_names),), -1)
+    numbers[[images.class_names.index(name) for name in chosen]] = torch.arange(len(chosen))
+    parts: dict[str, Tensor] = {}
+    for part in ("train", "test"):
+        labels = numbers[getattr(images, f"{part}_labels")]
+        is_meant = labels >= 0
+        if not is_meant.any():
+            raise UserError(f"{given}: these classes have no images to {part} {'on' if part == 'train' else 'with'}.")
+        parts[f"{part}_images"], parts[f"{part}_labels"] = getattr(images, f"{part}_images")[is_meant], labels[is_meant]
+    return Images(**parts, class_names=[*chosen])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names of classes for a message."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per channel of uint8 images (N, 3, H, W), as fractions of 255.
+
+    They are over all pixels, and have the four decimals with which such numbers are published.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)]).double()
+    shares = counts / counts.sum(dim=1, keepdim=True)  # (3, 256)
+    means = shares @ values
+    deviations = (shares * (values - means[:, None]).square()).sum(dim=1).sqrt().clamp(min=LEAST_STD)
+    return [round(value, 4) for value in means.tolist()], [round(value, 4) for value in deviations.tolist()]
 
 
 def check_images(images: Any, name: str, source: str) -> None:

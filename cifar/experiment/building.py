@@ -20,9 +20,9 @@ from cifar.base.errors import UserError
 from cifar.base.limits import refuse_impossible
 from cifar.base.paths import absolute
 from cifar.data.augment import Augment
-from cifar.data.images import checked
+from cifar.data.images import Images, channel_statistics, checked, of_classes
 from cifar.data.loader import Loader
-from cifar.data.sources import Source
+from cifar.data.sources.source import Source
 from cifar.data.splits import stratified_split
 from cifar.experiment.arguments import refuse_unfit
 from cifar.experiment.config import resolve
@@ -81,6 +81,7 @@ class Loaders:
     val: Loader | None
     test: Loader
     class_names: list[str]
+    normalisation: dict[str, list[float]]  # mean and std
 
 
 def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
@@ -155,7 +156,7 @@ def create(node: DictConfig, *args: Any) -> Any:
 
 def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     """Read the images, hold out the validation images, then keep the first `data.limit` of the rest to train on."""
-    images = checked(parts.source.load(), cfg.data.source._target_)
+    images = load_images(cfg, parts.source)
     num_images = len(images.train_labels)
     if cfg.data.val_size >= num_images:
         raise UserError(f"data.val_size={cfg.data.val_size} is not possible: there are {num_images} training images.")
@@ -177,9 +178,11 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
         raise UserError(f"batch_size={cfg.batch_size} is less than one image for each of the {ranks.count} processes.")
     refuse_single_images(cfg, parts.model, len(kept), ranks)
 
+    normal = normalisation(cfg, images)
+
     def loader(images: Tensor, labels: Tensor, batch_size: int, **options: Any) -> Loader:
         device = parts.device.torch_device
-        options |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "channels_last": parts.device.channels_last}
+        options |= {**normal, "channels_last": parts.device.channels_last}
         num_parts = cfg.accumulate if "augment" in options else 1
         options["share"] = partial(ranks.places, num_parts=num_parts) if ranks.are_several else None
         return Loader(images.to(device), labels.to(device), batch_size=batch_size, **options)
@@ -193,7 +196,25 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
         val=loader(*training_images(held_out), cfg.eval_batch_size) if len(held_out) else None,
         test=loader(images.test_images[tested], images.test_labels[tested], cfg.eval_batch_size),
         class_names=images.class_names,
+        normalisation=normal,
     )
+
+
+def load_images(cfg: DictConfig, source: Source) -> Images:
+    """Return all images of the classes that the run has, checked."""
+    images = checked(source.load(), cfg.data.source._target_)
+    return images if cfg.data.classes is None else of_classes(images, [*cfg.data.classes])
+
+
+def normalisation(cfg: DictConfig, images: Images) -> dict[str, list[float]]:
+    """Return the mean and standard deviation of each channel: those given, else those of all training images."""
+    given = {"mean": cfg.data.mean, "std": cfg.data.std}
+    if None not in given.values():
+        return {key: [*value] for key, value in given.items()}
+    found = dict(zip(given, channel_statistics(images.train_images), strict=True))
+    chosen = {key: found[key] if value is None else [*value] for key, value in given.items()}
+    log.info(f"Normalisation by the training images: mean {chosen['mean']}, std {chosen['std']}")
+    return chosen
 
 
 def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int, ranks: Ranks) -> None:

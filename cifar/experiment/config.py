@@ -9,12 +9,14 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from cifar.base.errors import UnknownKeyError, UserError
 from cifar.base.nested import flatten
@@ -40,9 +42,10 @@ class Data:
     """What every data set has; `source` builds the one that was chosen."""
 
     source: dict[str, Any] = MISSING
+    classes: list[str] | None = MISSING
     num_classes: int = MISSING
-    mean: list[float] = MISSING
-    std: list[float] = MISSING
+    mean: list[float] | None = MISSING
+    std: list[float] | None = MISSING
     root: str = MISSING
     shuffle: bool = MISSING
     limit: int | None = MISSING
@@ -110,6 +113,31 @@ ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver("constructor", lambda target: target.rpartition(".")[2], replace=True)
 # ${times:0.05,${batch_size}} is a learning rate for the mean of a batch that was found for the sum
 OmegaConf.register_new_resolver("times", lambda first, second: first * second, replace=True)
+# ${num_classes:${data.classes},10} is as many as are chosen, or all ten
+OmegaConf.register_new_resolver("num_classes", lambda chosen, all: all if chosen is None else len(chosen), replace=True)
+
+
+def pick(name: Any, choices: dict[str, Any]) -> Any:
+    """Return the value of a choice: ${pick:${data.source.labels},{fine:100,coarse:20}}."""
+    if name not in choices:
+        raise UserError(f"{name!r} is not possible: it takes one of {', '.join(choices)}.")
+    return choices[name]
+
+
+OmegaConf.register_new_resolver("pick", pick, replace=True)
+# What OmegaConf puts before the message of a resolver of ours
+RESOLVING = f"{UserError.__name__} raised while resolving interpolation: "
+
+
+@contextmanager
+def resolvers_heard() -> Iterator[None]:
+    """Raise the `UserError` of a resolver of ours as it is, which OmegaConf has wrapped."""
+    try:
+        yield
+    except InterpolationResolutionError as error:
+        if not (error.msg or "").startswith(RESOLVING):
+            raise
+        raise UserError(str(error.msg).removeprefix(RESOLVING).splitlines()[0]) from None
 
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -123,6 +151,14 @@ def whole(least: int, most: int = MOST, what: str = "", or_null: str = "") -> Ru
     """Return the rule for a whole number, or null if `or_null` says what that means."""
     text = f"{what}{least} to {most:,}{or_null}"
     return text, lambda value: (bool(or_null) and value is None) or (value is not None and least <= value <= most)
+
+
+def three(words: str, is_good: Callable[[float], bool]) -> Rule:
+    """Return the rule for a number a channel, or null for those of the training images."""
+    return (
+        f"{words}, or null: computed from the training images",
+        lambda value: value is None or (len(value) == 3 and all(map(is_good, value))),
+    )
 
 
 def is_positive(value: float) -> bool:
@@ -152,9 +188,13 @@ RULES: dict[str, Rule] = {
     "data.split_seed": SEED,
     "data.test_limit": whole(1, what="a number of test images, ", or_null=", or null for all"),
     "data.source": ("keys with values, _target_ among them", lambda value: isinstance(value, DictConfig)),
+    "data.classes": (
+        "a list of two or more different classes, or null for all",
+        lambda value: value is None or len({*value}) == len(value) > 1,
+    ),
     "data.num_classes": whole(1, 1_000_000),
-    "data.mean": ("three numbers", lambda value: len(value) == 3 and all(map(math.isfinite, value))),
-    "data.std": ("three positive numbers", lambda value: len(value) == 3 and all(map(is_positive, value))),
+    "data.mean": three("three numbers", math.isfinite),
+    "data.std": three("three positive numbers", is_positive),
     "device.name": ("one of " + ", ".join(DEVICES), lambda value: value in DEVICES),
     "device.precision": ("one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
     "device.threads": whole(1, MOST_THREADS, or_null=", or null for torch's default"),
@@ -172,12 +212,18 @@ def check(cfg: DictConfig) -> None:
                 raise unknown_key(prefix + key, known)
     for key in RULES:
         check_value(cfg, key)
+    if cfg.data.classes is not None and cfg.data.num_classes != (number := len(cfg.data.classes)):
+        raise UserError(
+            f"data.num_classes={cfg.data.num_classes} is not possible with data.classes, which names {number}: "
+            f"give data.num_classes={number} too, or write ${{num_classes:${{data.classes}},…}} in the data set's file."
+        )
 
 
 def check_value(cfg: DictConfig, key: str) -> None:
     """Raise `UserError` if the key's value breaks its rule."""
     allowed, is_good = RULES[key]
-    value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    with resolvers_heard():
+        value = OmegaConf.select(cfg, key, throw_on_missing=True)
     try:
         is_possible = is_good(value)
     except TypeError:  # an interpolation may lead to a value of any type
@@ -199,7 +245,8 @@ def unknown_key(key: str, known: list[str]) -> UserError:
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
     """Return the configuration as plain Python values, every interpolation replaced."""
-    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    with resolvers_heard():
+        resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 

@@ -134,7 +134,11 @@ def train_and_test(
     loaders = build_loaders(cfg, parts)
     if not info.is_resumed and cfg.init_from is None:
         fit_to_images(parts.model, loaders.train)
-    facts |= {"class_names": loaders.class_names, "image_size": [*loaders.test.images.shape[2:]]}
+    facts |= {
+        "class_names": loaders.class_names,
+        "image_size": [*loaders.test.images.shape[2:]],
+        "normalisation": loaders.normalisation,
+    }
     log_start(cfg, loaders, summary["num_parameters"], device)
     with Guard(parts.tracker) as tracker:
         parts = replace(parts, tracker=tracker)

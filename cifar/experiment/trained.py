@@ -19,14 +19,14 @@ from cifar.base.errors import UserError
 from cifar.base.paths import CONF, absolute, shown
 from cifar.base.run_folder import read_summary
 from cifar.base.sealed import read_checkpoint
-from cifar.data.images import Images, checked
+from cifar.data.images import Images
 from cifar.data.loader import Loader
 from cifar.data.pictures import as_images
-from cifar.data.sources import known_class_names
-from cifar.experiment.building import create
+from cifar.experiment.building import create, load_images
 from cifar.experiment.config import VIEWS, check_value, resolve
 from cifar.experiment.other_words import with_words
 from cifar.experiment.stored.configuration import links_of, stored_config
+from cifar.experiment.stored.data import stored_names, stored_size, take_normalisation
 from cifar.experiment.stored.formats import FORMAT_VERSION, with_defaults
 from cifar.experiment.stored.metrics import read_columns
 from cifar.experiment.stored.trust import own_targets, refuse_foreign
@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 
 USED = ("tta", "eval_batch_size", "data.mean", "data.std", "data.test_limit", "device.name", "device.precision")
 FACTS = ("config_hash", "counters", "software", "run", "ancestry", "times_resumed")
-LARGEST_SIZE = 4096  # of an image's side
 
 
 class Answers(NamedTuple):
@@ -152,7 +151,7 @@ class TrainedRun:
         """Return the images as `test_set` does, and with them all training images of the source."""
         source = self.config["data"]["source"]
         refuse_foreign({"data": {"source": source}}, self.allowed, str(self.path))
-        images = checked(create(self.cfg.data.source).load(), source["_target_"])
+        images = load_images(self.cfg, create(self.cfg.data.source))
         tested = slice(self.cfg.data.test_limit)
         return replace(images, test_images=images.test_images[tested], test_labels=images.test_labels[tested])
 
@@ -207,6 +206,7 @@ def load_trained(path: Path, words: Sequence[str] = (), config_dir: str | Path |
     try:
         stored = stored_config(with_defaults(checkpoint["config"]), links_of(checkpoint), composed)
         cfg = with_words(stored, composed, words)
+        take_normalisation(cfg, checkpoint, origin)
         check_stored(cfg, origin)
         config = resolve(cfg)
         refuse_foreign({"model": config["model"]}, allowed, origin)
@@ -261,28 +261,6 @@ def build_model(cfg: DictConfig, state: dict[str, Any], device: Device, origin: 
         speed_up(model)
     model.to(device.torch_device, memory_format=device.memory_format)  # type: ignore[call-overload]
     return model.eval()
-
-
-def stored_names(checkpoint: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """Return the classes' names; those of a checkpoint that has none are known of shipped data only, else numbers."""
-    names = checkpoint.get("class_names")
-    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-        return names
-    num_classes = int(config["data"]["num_classes"])
-    known = known_class_names(config["data"]["source"].get("_target_"))
-    if not known:
-        log.warning("This checkpoint is from before class names were kept: its classes have numbers.")
-    return named(known, num_classes)
-
-
-def stored_size(checkpoint: dict[str, Any]) -> tuple[int, int]:
-    """Return the height and width of the images that the model was trained on."""
-    size = checkpoint.get("image_size", [32, 32])  # before it was kept, all data had this one
-    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) for side in size):
-        raise UserError(f"The checkpoint has an image_size that is none: {size!r}.")
-    if not all(1 <= side <= LARGEST_SIZE for side in size):
-        raise UserError(f"The checkpoint's image_size={size} is not possible: a side has 1 to {LARGEST_SIZE} pixels.")
-    return size[0], size[1]
 
 
 def score(run: TrainedRun, test: Images, tta: bool = False) -> Stored:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cifar.base.errors import UserError
-from cifar.data.images import Images, checked
+from cifar.data.images import Images, channel_statistics, checked, of_classes
 
 PIXELS = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -60,3 +60,30 @@ def test_what_no_run_could_use_is_named_with_what_is_allowed(changes: dict[str, 
 def test_something_else_is_no_images() -> None:
     with pytest.raises(UserError, match=r"load\(\) returned a tuple, which is not possible: it takes cifar"):
         checked((PIXELS, LABELS), "mine.Source")
+
+
+def test_some_classes_are_numbered_in_the_order_of_their_names() -> None:
+    images = replace(GOOD, train_images=torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 3, 2, 2))
+    found = of_classes(images, ["c", "a"])
+    assert found.train_images[:, 0, 0, 0].tolist() == [0, 2, 3, 5]
+    assert found.train_labels.tolist() == [1, 0, 1, 0]
+    assert found.test_labels.tolist() == [1, 0]
+    assert found.class_names == ["c", "a"]
+
+
+def test_a_class_without_images_or_that_there_is_not_is_named() -> None:
+    with pytest.raises(UserError, match=r"data\.classes=\[a, bee\].* no class 'bee'. There is a, b, c\.$"):
+        of_classes(GOOD, ["a", "bee"])
+    with pytest.raises(UserError, match=r"Did you mean 'rose'\?"):
+        of_classes(replace(GOOD, class_names=["rose", "tulip", "iris"]), ["tulip", "roses"])
+    with pytest.raises(UserError, match="these classes have no images to test with"):
+        of_classes(replace(GOOD, test_images=PIXELS[:1], test_labels=LABELS[:1]), ["b", "c"])
+
+
+def test_channel_statistics_are_those_of_all_pixels() -> None:
+    images = torch.randint(0, 256, (7, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = images.double() / 255
+    means, deviations = channel_statistics(images)
+    assert means == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=5e-5)
+    assert deviations == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=5e-5)
+    assert channel_statistics(torch.zeros_like(images))[1] == [0.0039] * 3  # and nothing is divided by nought

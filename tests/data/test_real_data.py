@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from cifar.data.sources import CIFAR10
+from cifar.data.images import channel_statistics
+from cifar.data.sources.cifar10 import CIFAR10
+from cifar.data.sources.cifar100 import CIFAR100
 from cifar.experiment.building import build_loaders, build_parts
 from cifar.experiment.run import build_trainer
 from cifar.models.resnet import resnet50
@@ -31,6 +33,17 @@ def test_per_pixel_mean_and_std(cifar10_root: str, compose: Compose) -> None:
     data = compose("data=cifar10").data
     assert [round(value, 4) for value in pixels.mean((0, 2, 3)).tolist()] == list(data.mean)
     assert [round(value, 4) for value in pixels.std((0, 2, 3)).tolist()] == list(data.std)
+    found = channel_statistics(CIFAR10(cifar10_root, []).load().train_images)
+    assert found == (list(data.mean), list(data.std))
+
+
+def test_per_pixel_mean_and_std_of_cifar100(cifar10_root: str, compose: Compose) -> None:
+    if not (Path(cifar10_root) / "cifar-100-python").is_dir():
+        pytest.skip("CIFAR10_ROOT has no cifar-100-python")
+    data = compose("data=cifar100").data
+    found = channel_statistics(CIFAR100(cifar10_root, "fine", [], None).load().train_images)
+    assert found[0] == pytest.approx([*data.mean], abs=1e-4)
+    assert found[1] == pytest.approx([*data.std], abs=1e-4)
 
 
 def test_the_reports_std_is_a_mean_of_per_image_stds(cifar10_root: str, compose: Compose) -> None:
@@ -54,7 +67,7 @@ def test_images_are_torchvisions(cifar10_root: str) -> None:
 
 def test_the_next_process_finds_them_decoded_and_does_without_torchvision(cifar10_root: str, tmp_path: Path) -> None:
     code = (
-        "import sys; from cifar.data.sources import CIFAR10; "
+        "import sys; from cifar.data.sources.cifar10 import CIFAR10; "
         f"images = CIFAR10({cifar10_root!r}, [], {str(tmp_path)!r}).load(); "
         "print(int(images.train_images.sum()), int(images.test_images.sum()), 'torchvision' in sys.modules)"
     )

@@ -8,10 +8,19 @@ import yaml
 
 from cifar.base.errors import UserError
 from cifar.experiment.config import RULES, Config, check, config_hash, resolve
+from tests.archives import put_cifar100
 from tests.conftest import ROOT, Compose
 
 CONFIG_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
 CHOICES = [(path.parent.name, path.stem) for path in CONFIG_FILES if path.parent.parent.name == "conf"]  # not of hydra/
+
+
+def small_data(choice: str, root: Path, patch: pytest.MonkeyPatch) -> list[str]:
+    """Make the files that a choice of data needs, small and below `root`, and return the words that lead to them."""
+    if choice == "cifar100":
+        put_cifar100(root, patch)
+        return [f"data.root={root}", "data.source.cache=null"]
+    return []
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)
@@ -80,7 +89,9 @@ def test_data_root_is_cifar10_root_or_data(compose: Compose, monkeypatch: pytest
         "seed=-1",
         "label_smoothing=1", "label_smoothing=-0.1", "log_every=0", "on_nonfinite=maybe", "tta=six",
         "checkpoint.every_epochs=0", "checkpoint.every_minutes=0", "checkpoint.keep=0",
-        "data.limit=0", "data.val_size=-1", "data.split_seed=-1", "data.test_limit=0",
+        "data.limit=0",
+        "data.classes=[cat]", "data.classes=[cat,cat]", "data.classes=[]",
+        "data.val_size=-1", "data.split_seed=-1", "data.test_limit=0",
         "data.num_classes=0", "data.mean=[0.5]", "data.std=[0.5,0.5,0]", "device.name=tpu", "device.precision=fp8",
         "device.threads=0", "data.source=${now:%Y}",
     ],

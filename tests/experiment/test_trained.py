@@ -18,7 +18,8 @@ import cifar
 from cifar.base.errors import UserError
 from cifar.base.sealed import read_checkpoint, sealed
 from cifar.data.loader import Loader
-from cifar.data.sources import CIFAR10_NAMES, RandomImages
+from cifar.data.sources.cifar10 import NAMES as CIFAR10_NAMES
+from cifar.data.sources.random_images import RandomImages
 from tests.conftest import QUIET, ROOT, read_metrics, read_summary
 
 OWN = ["model._target_=tests.tiny_model.tiny"]

@@ -32,7 +32,7 @@ from cifar.commands.messages.config_files import (
     word_at,
     yaml_message,
 )
-from cifar.experiment.config import RULES, unknown_key
+from cifar.experiment.config import RESOLVING, RULES, unknown_key
 from cifar.experiment.typed.words import explain_word
 
 COMPOSES = ("hydra", "omegaconf", "yaml", "antlr4")  # what reads the command line and the configuration's files
@@ -115,7 +115,7 @@ def explain_value(cause: OmegaConfBaseException) -> str:
     if isinstance(cause, GrammarParseError):
         return f"{key}: {reason}. Such a ${{…}} can't be read; it may need quotes."
     if isinstance(cause, InterpolationResolutionError):
-        return f"{key}: {reason}."
+        return f"{reason.removeprefix(RESOLVING)}." if reason.startswith(RESOLVING) else f"{key}: {reason}."
     if isinstance(cause, MissingMandatoryValue) or reason.endswith("does not support deletion"):
         return f"{key or reason.rpartition(' ')[2]} can't be left out."
     if isinstance(parent, DictConfig) and cause.key not in parent:

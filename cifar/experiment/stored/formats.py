@@ -21,6 +21,7 @@ FORMAT_VERSION = 4
 ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "tta": (1, "none"),
     "page": (4, True),
+    "data.classes": (4, None),
     "data.split_seed": (1, "=seed"),
     "data.test_limit": (1, None),
     "device.fast_conv": (1, False),
@@ -30,7 +31,7 @@ ADDED_KEYS: dict[str, tuple[int, Any]] = {
 }
 # The same for the parameters of what a `_target_` names: target → parameter → format and value.
 ADDED_PARAMETERS: dict[str, dict[str, tuple[int, Any]]] = {
-    "cifar.data.sources.CIFAR10": {"cache": (1, None)},
+    "cifar.data.sources.cifar10.CIFAR10": {"cache": (1, None)},
     "torch.optim.Adam": {"fused": (1, None)},
     "torch.optim.AdamW": {"fused": (1, None)},
     "torch.optim.SGD": {"fused": (1, None)},
@@ -44,6 +45,9 @@ MOVED: dict[str, str] = {
         for name in ("Constant", "Step", "Cosine", "Linear")
     },
     "cifar.models.resnet18.resnet18": "cifar.models.resnet_he.resnet18",
+    "cifar.data.sources.CIFAR10": "cifar.data.sources.cifar10.CIFAR10",
+    "cifar.data.sources.Digits": "cifar.data.sources.digits.Digits",
+    "cifar.data.sources.RandomImages": "cifar.data.sources.random_images.RandomImages",
     "cifar.tracking.NoTracker": "cifar.tracking.tracking.NoTracker",
     "cifar.wandb_tracker.WandbTracker": "cifar.tracking.wandb_tracker.WandbTracker",
     "cifar.tensorboard_tracker.TensorboardTracker": "cifar.tracking.tensorboard_tracker.TensorboardTracker",

@@ -17,7 +17,10 @@ from cifar.reports.findings.classification import Share, bins, calibration_error
 from cifar.reports.findings.wording import percent, printable
 from cifar.reports.runs.results import show
 
-HUB_IDS = {"cifar.data.sources.CIFAR10": "uoft-cs/cifar10"}  # data sets that hubs know
+HUB_IDS = {  # data sets that hubs know
+    "cifar.data.sources.cifar10.CIFAR10": "uoft-cs/cifar10",
+    "cifar.data.sources.cifar100.CIFAR100": "uoft-cs/cifar100",
+}
 
 
 def card_text(card: Card) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar.base.errors import UserError
 from cifar.base.paths import shown
+from cifar.experiment.stored.formats import MOVED
 from cifar.reports.findings.classification import Share, overall
 from cifar.reports.runs.records import is_count, is_number, is_text, is_whole, read_summary
 from cifar.tracking.answers import PREDICTIONS, Stored, read_predictions
@@ -16,9 +17,10 @@ from cifar.tracking.predictions import named
 
 # Data sets by their source, for readers.
 DATA_NAMES = {
-    "cifar.data.sources.CIFAR10": "CIFAR-10",
-    "cifar.data.sources.Digits": "scikit-learn's handwritten digits, enlarged to 32×32",
-    "cifar.data.sources.RandomImages": "random noise",
+    "cifar.data.sources.cifar10.CIFAR10": "CIFAR-10",
+    "cifar.data.sources.cifar100.CIFAR100": "CIFAR-100",
+    "cifar.data.sources.digits.Digits": "scikit-learn's handwritten digits, enlarged to 32×32",
+    "cifar.data.sources.random_images.RandomImages": "random noise",
 }
 NEEDED = ("status", "config", "test_accuracy", "num_parameters")
 
@@ -62,7 +64,8 @@ class Card:
     @property
     def source(self) -> str:
         """What the images came from."""
-        return str(self.config["data"]["source"]["_target_"])
+        target = str(self.config["data"]["source"]["_target_"])
+        return MOVED.get(target, target)
 
     @property
     def accuracy(self) -> Share:

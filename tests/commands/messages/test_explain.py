@@ -301,7 +301,7 @@ def test_compose_works_without_an_import_of_ours(tmp_path: Path) -> None:
         "print(type(cfg.lr).__name__, cfg.data.source._target_)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert (result.stdout, result.stderr) == ("float cifar.data.sources.Digits\n", "")
+    assert (result.stdout, result.stderr) == ("float cifar.data.sources.digits.Digits\n", "")
 
 
 @pytest.mark.parametrize("verb", VERBS)

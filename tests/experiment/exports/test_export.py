@@ -19,7 +19,7 @@ import cifar
 from cifar.base.errors import UserError
 from cifar.base.sealed import read_checkpoint, sealed
 from cifar.commands.export import KINDS
-from cifar.data import sources
+from cifar.data.sources import downloads
 from cifar.experiment.exports.export import FORMATS, Done, export
 from cifar.experiment.exports.exported import Classifier
 from cifar.experiment.stored.weights import load_weights
@@ -196,7 +196,7 @@ def _own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_the_test_images_noise_will_do_and_nothing_is_downloaded(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sources, "fetch", lambda url, path: pytest.fail("it downloads"))
+    monkeypatch.setattr(downloads, "fetch", lambda url, path: pytest.fail("it downloads"))
     content = read_checkpoint(own / "checkpoint.pt")
     source = {"_target_": "cifar.data.sources.CIFAR10", "root": str(tmp_path / "no"), "mirrors": ["http://x"]}
     content["config"]["data"]["source"] = source

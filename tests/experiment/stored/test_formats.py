@@ -24,6 +24,7 @@ from cifar.experiment.stored.formats import (
     ADDED_PARAMETERS,
     ADDED_PARTS,
     COUNTERS,
+    EARLIER,
     FORMAT_VERSION,
     PARTS,
     called,
@@ -109,8 +110,9 @@ def test_every_key_that_is_new_since_the_first_format_says_what_runs_before_it_d
     parameters = json.loads((FIRST / "parameters.json").read_text())
     for path in CONF.rglob("*.yaml"):
         for node in called(yaml.safe_load(path.read_text())):
-            if (target := node["_target_"]) in parameters:
-                added = {*node} - {"_target_", *parameters[target]}
+            target = node["_target_"]
+            if (then := EARLIER.get(target, target)) in parameters:
+                added = {*node} - {"_target_", *parameters[then]}
                 assert added <= {*ADDED_PARAMETERS.get(target, {})}, f"{target} needs a line in ADDED_PARAMETERS"
 
 

@@ -1,101 +1,26 @@
-"""Data sets: what they hold, and downloads from a local server with every fault a server can have."""
+"""Python batches: what they hold, and downloads from a local server with every fault a server can have."""
 
 import hashlib
 import pickle
 import pwd
-import tarfile
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from torchvision import datasets
 
 from cifar.base.errors import UserError
 from cifar.base.locks import locked
-from cifar.data import sources
-from cifar.data.sources import CIFAR10, Digits, Images, RandomImages, read_batches, read_once
-
-NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-
-
-def batch_file(seed: int) -> bytes:
-    """Return a small file of the format of CIFAR-10's batches."""
-    generator = np.random.default_rng(seed)
-    pixels = generator.integers(0, 256, (20, 3072), dtype=np.uint8)
-    return pickle.dumps({"data": pixels, "labels": [index % 10 for index in range(20)]})
-
-
-@dataclass
-class Archive:
-    """A small stand-in for CIFAR-10's archive, which torchvision has been told to expect."""
-
-    files: dict[str, bytes]
-    content: bytes
-
-
-@pytest.fixture(name="archive")
-def _archive(monkeypatch: pytest.MonkeyPatch) -> Archive:
-    names = [name for name, _ in datasets.CIFAR10.train_list + datasets.CIFAR10.test_list]
-    files = {name: batch_file(seed) for seed, name in enumerate(names)}
-    files["batches.meta"] = pickle.dumps({"label_names": NAMES})
-    buffer = BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            entry.size = len(content)
-            tar.addfile(entry, BytesIO(content))
-
-    def md5(content: bytes) -> str:
-        return hashlib.md5(content).hexdigest()
-
-    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(buffer.getvalue()))
-    monkeypatch.setattr(datasets.CIFAR10, "train_list", [[name, md5(files[name])] for name in names[:-1]])
-    monkeypatch.setattr(datasets.CIFAR10, "test_list", [[names[-1], md5(files[names[-1]])]])
-    monkeypatch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": md5(files["batches.meta"])})
-    return Archive(files, buffer.getvalue())
-
-
-@dataclass
-class Server:
-    """A local web server: `pages` maps a path to what it delivers, `announced` to a false Content-Length."""
-
-    url: str
-    pages: dict[str, bytes] = field(default_factory=dict)
-    announced: dict[str, int] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(name="server")
-def _server() -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            server.requests.append(self.path)
-            if self.path not in server.pages:
-                self.send_error(404)
-                return
-            content = server.pages[self.path]
-            self.send_response(200)
-            self.send_header("Content-Length", str(server.announced.get(self.path, len(content))))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
-        server = Server(f"http://127.0.0.1:{web.server_port}")
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        yield server
-        web.shutdown()
+from cifar.data.images import Images
+from cifar.data.sources import batches
+from cifar.data.sources.batches import read_batches, read_once
+from cifar.data.sources.cifar10 import CIFAR10
+from cifar.data.sources.cifar100 import CIFAR100
+from tests.archives import COARSE, FINE, NAMES, Archive
+from tests.data.sources.conftest import Server
 
 
 def test_download_takes_the_first_mirror_that_delivers(tmp_path: Path, archive: Archive, server: Server) -> None:
@@ -176,7 +101,7 @@ def test_decoded_images_are_kept_and_count_while_the_files_are_the_same(tmp_path
 
     def load_anew() -> tuple[Images, bool]:
         """Return what a new process would get, and whether the batches were read for it."""
-        with mock.patch.object(sources, "read_batches", wraps=read_batches) as read:
+        with mock.patch.object(batches, "read_batches", wraps=read_batches) as read:
             read_once.cache_clear()
             return source.load(), read.called
 
@@ -291,44 +216,46 @@ def test_a_folder_that_cant_be_written_is_named(tmp_path: Path, archive: Archive
     assert "CIFAR10_ROOT" in str(error.value)
 
 
-def test_digits_are_scikit_learns() -> None:
-    from sklearn.datasets import load_digits
-
-    images = Digits(test_size=360).load()
-    assert images.train_images.shape == (1437, 3, 32, 32)
-    assert images.test_images.shape == (360, 3, 32, 32)
-    assert images.train_images.dtype == torch.uint8
-    assert torch.bincount(images.test_labels).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
-    together = torch.cat([images.train_images, images.test_images])
-    assert torch.equal(together[:, 0], together[:, 2])
-    small = together[:, 0, ::4, ::4]
-    assert torch.equal(small.repeat_interleave(4, 1).repeat_interleave(4, 2), together[:, 0])
-    pixels, labels = load_digits(return_X_y=True)
-    expected = sorted([*row, label] for row, label in zip(np.rint(pixels * 255 / 16).tolist(), labels, strict=True))
-    labels = torch.cat([images.train_labels, images.test_labels]).tolist()
-    assert sorted([*row, label] for row, label in zip(small.flatten(1).tolist(), labels, strict=True)) == expected
-
-
-def test_the_digits_split_is_fixed() -> None:
-    first, second = Digits(test_size=360).load(), Digits(test_size=360).load()
-    assert torch.equal(first.test_images, second.test_images)
-    assert first.test_labels[:10].tolist() == [1, 2, 6, 0, 3, 6, 1, 2, 5, 9]
-
-
-def test_random_images_depend_on_seed_and_sizes_alone() -> None:
-    first = RandomImages(num_train=30, num_test=20, num_classes=3, seed=1).load()
-    torch.manual_seed(7)
-    second = RandomImages(num_train=30, num_test=20, num_classes=3, seed=1).load()
-    other = RandomImages(num_train=30, num_test=20, num_classes=3, seed=2).load()
-    assert torch.equal(first.train_images, second.train_images)
-    assert not torch.equal(first.train_images, other.train_images)
-    assert (len(first.train_labels), len(first.test_labels), len(first.class_names)) == (30, 20, 3)
-    assert first.train_labels[:5].tolist() == [0, 1, 2, 0, 1]
+@pytest.mark.parametrize(("labels", "names"), [("fine", FINE), ("coarse", COARSE)])
+def test_cifar100_is_downloaded_verified_and_kept_with_the_labels_that_are_asked_for(
+    tmp_path: Path, archive100: Archive, server: Server, labels: str, names: list[str]
+) -> None:
+    server.pages = {"/good": archive100.content}
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    images = CIFAR100(str(root), labels, [f"{server.url}/absent", f"{server.url}/good"], str(cache)).load()
+    assert server.requests == ["/absent", "/good"]
+    assert [path.name for path in root.iterdir()] == ["cifar-100-python"]
+    assert images.class_names == names
+    for is_train, pixels, found in (
+        (True, images.train_images, images.train_labels),
+        (False, images.test_images, images.test_labels),
+    ):
+        reference = datasets.CIFAR100(root, train=is_train)
+        assert torch.equal(pixels, torch.from_numpy(reference.data).permute(0, 3, 1, 2))
+        assert found.tolist() == [label % len(names) for label in reference.targets]
+    read_once.cache_clear()
+    with mock.patch.object(batches, "read_batches", side_effect=AssertionError):
+        again = CIFAR100(str(root), labels, [], str(cache)).load()
+    assert torch.equal(again.train_labels, images.train_labels)
+    other = CIFAR100(str(root), "fine" if labels == "coarse" else "coarse", [], str(cache)).load()
+    assert len(other.class_names) == 120 - len(names)
 
 
-@pytest.mark.parametrize("key", ["num_train", "num_test", "num_classes"])
-def test_impossible_sizes_are_named(key: str) -> None:
-    with pytest.raises(UserError, match=f"data.source.{key}=0 "):
-        RandomImages(**{"num_train": 1, "num_test": 1, "num_classes": 1, "seed": 0, key: 0})
-    with pytest.raises(UserError, match="test_size=0 "):
-        Digits(test_size=0)
+@pytest.mark.parametrize("name", ["train", "test", "meta"])
+def test_a_damaged_file_of_cifar100_is_named(tmp_path: Path, archive100: Archive, name: str) -> None:
+    (tmp_path / "cifar-100-python.tar.gz").write_bytes(archive100.content)
+    source = CIFAR100(str(tmp_path), "coarse", [], None)
+    source.load()
+    path = tmp_path / "cifar-100-python" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{path} is damaged") as error:
+        source.load()
+    assert "a folder that holds cifar-100-python" in str(error.value)
+    (tmp_path / "cifar-100-python").rename(tmp_path / "hundred")
+    with pytest.raises(UserError, match="holds CIFAR-100's files themselves: name their folder cifar-100-python"):
+        CIFAR100(str(tmp_path / "hundred"), "fine", [], None).load()
+
+
+def test_other_labels_are_not_possible() -> None:
+    with pytest.raises(UserError, match=r"data\.source\.labels='corse' is not possible: it takes one of fine, coarse"):
+        CIFAR100("data", "corse", [], None)
