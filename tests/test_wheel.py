@@ -64,11 +64,15 @@ def test_the_wheel_holds_the_configuration_and_the_page(site: Path) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P came with 3.11")
 def test_parts_of_ones_own_are_run_swept_resumed_reported_and_searched(tmp_path: Path, cifar: Cifar) -> None:
-    own = ["--config-dir", "conf", "data=flowers", "model=mine", *TINY]
+    own = ["--config-dir", "conf", "data=flowers", "model=mine", "augment=strong", *TINY[1:]]
     done = cifar("run", *own)
     assert "small_cnn with" in done.stdout
     (run,) = (tmp_path / "outputs").glob("*/*")
-    assert json.loads((run / "summary.json").read_text())["config"]["model"]["_target_"] == "mynets.small_cnn"
+    config = json.loads((run / "summary.json").read_text())["config"]
+    assert config["model"]["_target_"] == "mynets.small_cnn"
+    assert [part["_target_"].rpartition(".")[2] for part in config["augment"]["parts"]] == [
+        "CropFlip", "TrivialAugment", "Grey",
+    ]  # fmt: skip
     cifar("run", "-m", *own, "seed=0,1", "data.val_size=50", "hydra.sweep.dir=multirun/s")
     assert (tmp_path / "multirun" / "s" / "report.html").exists()
     shutil.rmtree(tmp_path / "multirun" / "s" / "1")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar.data.augment import Augment, Unchanged
+from cifar.data.augment.pipeline import Augment, Unchanged
 
 
 class Loader:

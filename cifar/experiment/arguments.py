@@ -9,6 +9,7 @@ from hydra.utils import get_object
 from cifar.base.errors import UserError
 from cifar.experiment.config import unknown_key
 
+TARGET, POSITIONAL = "_target_", "_args_"  # Hydra's
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -32,3 +33,14 @@ def refuse_unfit(group: str, target: Any, names: Iterable[str], num_handed_over:
     for parameter in parameters:
         if parameter.name in named and parameter.default is parameter.empty and parameter.name not in given:
             raise UserError(f"{group}.{parameter.name} can't be left out.")
+
+
+def refuse_unfit_inside(group: str, node: Any) -> None:
+    """Do the same for all that has a `_target_` of its own in the dicts and lists of the group's `node`."""
+    if not isinstance(node, dict | list):
+        return
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        key = f"{group}.{name}"
+        if isinstance(value, dict) and TARGET in value and POSITIONAL not in value:
+            refuse_unfit(key, value[TARGET], map(str, value))
+        refuse_unfit_inside(key, value)

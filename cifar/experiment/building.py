@@ -5,6 +5,7 @@ The configuration stops here and in experiment.py: the modules below get plain a
 
 import json
 import logging
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +20,12 @@ from torch.optim import Optimizer
 from cifar.base.errors import UserError
 from cifar.base.limits import refuse_impossible
 from cifar.base.paths import absolute
-from cifar.data.augment import Augment
+from cifar.data.augment.pipeline import Augment
 from cifar.data.images import Images, channel_statistics, checked, of_classes
 from cifar.data.loader import Loader
 from cifar.data.sources.source import Source
 from cifar.data.splits import stratified_split
-from cifar.experiment.arguments import refuse_unfit
+from cifar.experiment.arguments import refuse_unfit, refuse_unfit_inside
 from cifar.experiment.config import resolve
 from cifar.experiment.stored.ancestry import SPLIT, Ancestry, may_have_seen
 from cifar.experiment.stored.weights import load_weights
@@ -145,13 +146,21 @@ def warn_of_seen_images(cfg: DictConfig, ancestry: Ancestry | None) -> None:
 
 def create(node: DictConfig, *args: Any) -> Any:
     """Call the node's `_target_` with `args` and the node's values; raise `UserError` if it does not take them."""
-    refuse_unfit(node._get_full_key(""), node.get("_target_"), map(str, node), len(args))
+    group = node._get_full_key("")
+    refuse_unfit(group, node.get("_target_"), map(str, node), len(args))
+    refuse_unfit_inside(group, OmegaConf.to_container(node))
     try:
         return instantiate(node, *args, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
+            raise with_place(error.__cause__, str(error), node._target_) from None
         raise UserError(" ".join(str(error).split())) from error
+
+
+def with_place(cause: UserError, text: str, target: str) -> UserError:
+    """Return the error, with the inner `_target_` that raised it, if Hydra's `text` names another than this one."""
+    found = re.match(r"Error in call to target '(.+?)'", text)
+    return type(cause)(f"{cause} ({found[1]})") if found and found[1] != target else cause
 
 
 def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:

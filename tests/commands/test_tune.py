@@ -419,7 +419,7 @@ def test_a_search_goes_on_from_elsewhere_and_resume_names_the_command(tmp_path: 
     [
         ("data.source._target_=torch.hub.load", "data.source._target_=torch.hub.load"),
         ("+augment.a={b:{_target_:pathlib.Path.write_text}}", "augment.a.b._target_=pathlib.Path.write_text"),
-        ("augment._target_=cifar.data.augment.CropFlip,torch.load", "augment._target_=torch.load"),
+        ("augment._target_=cifar.data.augment.crops.CropFlip,torch.load", "augment._target_=torch.load"),
         ("init_from=${oc.env:HOME}", "${oc.env:HOME}"),
         ("hydra/launcher=joblib", "hydra/launcher=joblib is not possible in a search"),
         ("+hydra.callbacks.x._target_=os.system", "hydra.callbacks.x._target_=os.system"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision import transforms
 
-from cifar.data.augment import CropFlip
+from cifar.data.augment.crops import CropFlip
 from cifar.data.loader import Loader, derive_seed
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]

@@ -69,7 +69,7 @@ def test_report_experiments_are_the_reports_protocol(compose: Compose, model: st
         "every_epochs": 20,
         "factor": pytest.approx(1 / 3),
     }
-    assert cfg["augment"] == {"_target_": "cifar.data.augment.CropFlip", "padding": 4, "flip": True}
+    assert cfg["augment"] == {"_target_": "cifar.data.augment.crops.CropFlip", "padding": 4, "flip": True}
     assert (cfg["data"]["mean"], cfg["data"]["std"]) == ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
     assert (cfg["label_smoothing"], cfg["init_from"], cfg["data"]["limit"]) == (0, "given.ckpt", None)
 

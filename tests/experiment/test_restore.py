@@ -254,7 +254,7 @@ def test_the_data_moved(cut_run: Path, compose: Compose) -> None:
         (["batch_size=20"], "batch_size=20 is not possible"),
         (["optimizer=sgd"], "optimizer._target_=torch.optim.SGD is not possible"),
         (["model=vgg16"], "model._target_=cifar.models.vgg.vgg16 is not possible"),
-        (["augment=none"], "augment._target_=cifar.data.augment.Unchanged is not possible"),
+        (["augment=none"], "augment._target_=cifar.data.augment.pipeline.Unchanged is not possible"),
         (["device.threads=1"], "device.threads=1 is not possible"),
         (["data.limit=30"], "data.limit=30 is not possible"),
         (["epochs=5"], "epochs=5 is not possible for the run that is resumed: the schedule would have given other "

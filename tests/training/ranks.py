@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn, optim
 
-from cifar.data.augment import CropFlip
+from cifar.data.augment.crops import CropFlip
 from cifar.data.loader import Loader
 from cifar.training.batch_norm import synchronise
 from cifar.training.devices.device import Device

@@ -13,7 +13,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from cifar.base.errors import DivergedError, UserError
-from cifar.data.augment import CropFlip
+from cifar.data.augment.crops import CropFlip
 from cifar.data.loader import Loader
 from cifar.training.devices.device import set_up_device
 from cifar.training.devices.memory import explain_out_of_memory

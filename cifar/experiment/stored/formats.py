@@ -44,6 +44,9 @@ MOVED: dict[str, str] = {
         f"cifar.schedules.{name}": f"cifar.training.schedules.{name}"
         for name in ("Constant", "Step", "Cosine", "Linear")
     },
+    "cifar.data.augment.Unchanged": "cifar.data.augment.pipeline.Unchanged",
+    "cifar.data.augment.CropFlip": "cifar.data.augment.crops.CropFlip",
+    "cifar.data.augment.TranslateAltflip": "cifar.data.augment.crops.TranslateAltflip",
     "cifar.models.resnet18.resnet18": "cifar.models.resnet_he.resnet18",
     "cifar.data.sources.CIFAR10": "cifar.data.sources.cifar10.CIFAR10",
     "cifar.data.sources.Digits": "cifar.data.sources.digits.Digits",

@@ -108,7 +108,7 @@ def test_every_key_that_is_new_since_the_first_format_says_what_runs_before_it_d
     since_then = {key for key, (version, _) in ADDED_KEYS.items() if version > 1}
     assert new == since_then, "a new key needs a line in ADDED_KEYS: cifar/experiment/stored/formats.py"
     parameters = json.loads((FIRST / "parameters.json").read_text())
-    for path in CONF.rglob("*.yaml"):
+    for path in [path for path in CONF.rglob("*.yaml") if path.parent.name != "tracker"]:  # which enters no hash
         for node in called(yaml.safe_load(path.read_text())):
             target = node["_target_"]
             if (then := EARLIER.get(target, target)) in parameters:

@@ -1,11 +1,6 @@
-"""Batched augmentation of uint8 images on their own device: `cifar run augment=crop_flip augment.padding=2`.
-
-Randomness is drawn for a whole epoch at once and on the CPU: `draw` gives one row of integers per image, `apply` uses
-the rows of a batch. So every device sees the same augmentation, and a run can be continued in mid-epoch.
-"""
+"""Crops, shifts and flips: `cifar run augment=crop_flip augment.padding=2`."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,32 +10,6 @@ from cifar.base.limits import FLAG, refuse_impossible, whole_number
 
 PIXELS = whole_number(0, 256, " of pixels")
 LIMITS = {"padding": PIXELS, "shift": PIXELS, "cutout": PIXELS, "flip": FLAG}
-
-
-class Augment(Protocol):
-    """What the loader asks of an augmentation."""
-
-    def draw(self, order: Tensor, generator: torch.Generator, epoch: int = 0, seed: int = 0) -> Tensor:
-        """Return int64 (N, K): the random choices for the images of an epoch, whose indices are `order`, (N,).
-
-        What differs from epoch to epoch comes from `generator`; `seed` is the run's and stays.
-        """
-
-    def apply(self, images: Tensor, choices: Tensor) -> Tensor:
-        """Return uint8 (N, C, H, W) from images of that shape and their choices (N, K)."""
-
-
-@dataclass(frozen=True)
-class Unchanged:
-    """Leave the images as they are."""
-
-    def draw(self, order: Tensor, generator: torch.Generator, epoch: int = 0, seed: int = 0) -> Tensor:
-        """Return no choices: (N, 0)."""
-        return torch.empty((len(order), 0), dtype=torch.int64)
-
-    def apply(self, images: Tensor, choices: Tensor) -> Tensor:
-        """Return the images themselves."""
-        return images
 
 
 @dataclass(frozen=True)

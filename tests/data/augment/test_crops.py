@@ -10,7 +10,8 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from cifar.base.errors import UserError
-from cifar.data.augment import CropFlip, TranslateAltflip, Unchanged, mirrored
+from cifar.data.augment.crops import CropFlip, TranslateAltflip, mirrored
+from cifar.data.augment.pipeline import Unchanged
 
 
 def noise(num_images: int, height: int = 32, width: int = 32) -> Tensor:
