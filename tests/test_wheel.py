@@ -32,7 +32,9 @@ def call(words: list[str], cwd: Path, **environment: str) -> subprocess.Complete
 def _site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the installed wheel."""
     place = tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns(".git", ".venv", "multirun", "outputs", "wandb", "*cache*", "build", "*.egg-info")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "multirun", "outputs", "wandb", ".*cache", "__pycache__", "build", "*.egg-info"
+    )
     shutil.copytree(ROOT, place / "source", ignore=ignored)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     call([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", ".", "./source"], place)
