@@ -16,7 +16,7 @@ from cifar.base.paths import CONF, absolute
 from cifar.base.run_folder import read_summary
 from cifar.commands.app import jobs
 from cifar.commands.app.new_folder import claim
-from cifar.commands.app.ranks import is_rank
+from cifar.commands.app.ranks import is_rank, refuse
 from cifar.commands.messages.exits import guard
 from cifar.experiment.config import Config, check
 from cifar.experiment.stored.trust import leads_out, own_targets, refuse_foreign_words, refuse_resolvers
@@ -169,7 +169,7 @@ def tune() -> None:
         print(HELP)
         return
     if is_rank():
-        raise UserError("A search is not possible under torchrun, whose processes make one run together: use jobs=N.")
+        refuse("A search is not possible under torchrun, whose processes make one run together: use jobs=N.")
     own, words = split_own(without_flags(sys.argv[1:]))
     sys.argv[1:] = [masked(word) for word in sys.argv[1:]]  # dashboards keep the command line
     try:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from cifar.base.errors import UserError
 from cifar.training.batch_norm import is_synchronised, synchronise
 from cifar.training.distributed import Ranks, split
 from tests.training.ranks import OPTIMIZERS, SIZES, SMALL, Net, evaluated, loaded, run_ranks, train
@@ -115,6 +116,26 @@ def test_every_image_has_one_rank(count: int, num_parts: int) -> None:
         ]
         first = [len(part) for part in torch.arange(sum(parts[0])).tensor_split(count)]
         assert parts[0] == first
+
+
+@pytest.mark.parametrize(
+    ("device", "graph", "message"),
+    [
+        ("cuda", True, r"device\.graph=true is not possible in several processes: a recorded step can't wait"),
+        ("mps", False, r"device=mps is not possible in several processes: there is one such device"),
+        ("cuda", False, r"--nproc-per-node is more than the GPUs that torch finds here, 2: give each process one"),
+    ],
+)
+def test_devices_on_which_several_ranks_cannot_work_are_refused(
+    monkeypatch: pytest.MonkeyPatch, device: str, graph: bool, message: str
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=message):
+        Ranks(2, 3).refuse_device(torch.device(device), graph)
+    Ranks().refuse_device(torch.device(device), graph)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    Ranks(1, 2).refuse_device(torch.device("cuda"), graph=False)
 
 
 def test_alone_nothing_is_exchanged() -> None:

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cifar.base import signals
 from cifar.base.errors import UserError
@@ -42,6 +42,13 @@ def together(command: Callable[[], None], arguments: Sequence[str]) -> None:
     with reasons_told():
         command()
     part()
+
+
+def refuse(text: str) -> NoReturn:
+    """Raise `UserError` as rank 0; any other one leaves as if all were well, so that torchrun lets that one speak."""
+    if int(os.environ["RANK"]) > 0:
+        sys.exit()
+    raise UserError(text)
 
 
 def follow_silently() -> None:

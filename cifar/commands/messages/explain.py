@@ -41,6 +41,8 @@ NO_MEMORY = re.compile(r"out of memory|can't allocate|not enough memory|Cannot a
 ALONE = "_dummy_"  # the key that Hydra gives to a group's choice while it is resolved by itself
 TOO_LARGE = re.compile("Overflow when unpacking")  # what torch says
 LOST_WORKERS = ("TerminatedWorkerError", "BrokenProcessPool")
+# choices that Hydra knows only where a package is installed: that, and the extra which brings it
+INSTALLED = {"hydra/launcher=joblib": ("hydra-joblib-launcher", "parallel")}
 
 
 def explain(error: BaseException) -> str | None:
@@ -65,6 +67,10 @@ def of_choice(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         if error.missing_cfg_file and error.options:
             group, _, choice = error.missing_cfg_file.rpartition("/")
+            if f"{group}={choice}" in INSTALLED:
+                package, extra = INSTALLED[f"{group}={choice}"]
+                install = f"pip install 'cifar-framework[{extra}]'"
+                return f"{group}={choice} needs {package}, which is not installed: {install}"
             return f"{group}={choice} is not possible: there is {', '.join(error.options)}."
         return f"{first_line(error)}."
     if not isinstance(error, ValueError) or not came_through(error, "hydra._internal.defaults_list"):

@@ -190,5 +190,5 @@ def wait(folder: Path, ids: dict[int, str]) -> None:
             log.info(f"Job {number}{f' ({plan.label(number)})' if plan else ''}: {how}")
             if plan:
                 log.info(progress(len(plan.jobs), statuses(folder), time() - plan.started_at, plan.num_done_before))
-    if plan and num_over(folder) < len(plan.jobs):
-        log.info(f"{len(plan.jobs) - num_over(folder)} jobs have no result.")
+    if plan and (num_left := len(plan.jobs) - num_over(folder)):
+        log.info(f"{num_left} job{' has' if num_left == 1 else 's have'} no result.")

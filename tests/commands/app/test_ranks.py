@@ -149,6 +149,7 @@ def test_torchrun_starts_again_what_was_killed_and_it_ends_as_if_it_had_not_been
     ("program", "words", "message"),
     [
         ("run", ["-m", "lr=0.1,0.2"], "A sweep is not possible under torchrun"),
+        ("tune", ["lr=0.1,0.2"], "A search is not possible under torchrun"),
         ("run", ["batch_size=1"], "batch_size=1 is less than one image for each of the 2 processes."),
         ("run", ["lr=-1"], "lr=-1.0 is not possible: it takes a positive number"),
     ],
@@ -160,9 +161,12 @@ def test_what_is_not_possible_is_said_once(tmp_path: Path, program: str, words: 
     assert "Traceback" not in run.text.partition("torch/distributed/elastic")[0]
 
 
-def test_a_compiled_model_works_in_several_processes(tmp_path: Path) -> None:
-    for compiled in ("false", "true"):
+def test_a_compiled_model_works_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "code"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(code))
+    for name, compiled in {"plain": "false", "compiled": "true"}.items():
         words = [*NET, "epochs=1", "device.sync_batch_norm=true", f"device.compile={compiled}"]
-        run = Torchrun(tmp_path, 2, *words, f"hydra.run.dir={compiled}")
+        run = Torchrun(tmp_path, 2, *words, f"hydra.run.dir={name}")
         assert run.end(400) == 0, run.text
-    assert_equal(tmp_path / "false", tmp_path / "true", 1e-3)
+        assert (code / "fxgraph").exists() == (name == "compiled")
+    assert_equal(tmp_path / "plain", tmp_path / "compiled", 1e-3)

@@ -9,12 +9,11 @@ import pytest
 
 from cifar.base.run_folder import read_summary
 from tests.conftest import Command, Start
-from tests.sweeps.launchers.conftest import RAY_PORT, RayCluster, kill_tree
 from tests.sweeps.launchers.cut_runs import MODEL, WORDS, assert_as_left_alone, step, wait_for_step
+from tests.sweeps.launchers.engines import RayCluster, kill_tree
 
 pytestmark = pytest.mark.cluster
 RESUME = ("-m", "cifar", "resume")
-RAY = ["hydra/launcher=ray", f"hydra.launcher.address=127.0.0.1:{RAY_PORT}"]
 
 
 def process(run: Path) -> int:
@@ -36,18 +35,18 @@ def ancestors(pid: int) -> list[int]:
 def test_jobs_save_on_ctrl_c_and_lost_ones_fail_and_are_resumed(
     tmp_path: Path, start: Start, command: Command, ray_cluster: RayCluster
 ) -> None:
-    sweep = tmp_path / "s"
-    run = start("-m", *WORDS, *RAY, "epochs=30", "seed=0,1", "hydra.sweep.dir=s")
+    sweep, ray = tmp_path / "s", ["hydra/launcher=ray", f"hydra.launcher.address={ray_cluster.address}"]
+    run = start("-m", *WORDS, *ray, "epochs=30", "seed=0,1", "hydra.sweep.dir=s")
     for number in "01":
         wait_for_step(sweep / number, 6)
     run.send(signal.SIGINT)
     assert run.end() == 130
-    assert run.errors.endswith(f"Interrupted. Continue with: cifar resume s {MODEL} {RAY[1]}\n"), run.text
+    assert run.errors.endswith(f"Interrupted. Continue with: cifar resume s {MODEL} {ray[1]}\n"), run.text
     assert [read_summary(sweep / number)["status"] for number in "01"] == ["interrupted"] * 2
     assert [read_summary(sweep / number)["steps"] for number in "01"] == [step(sweep / number) for number in "01"]
 
     cut_at = [step(sweep / number) for number in "01"]
-    again = start("s", MODEL, RAY[1], program=RESUME)
+    again = start("s", MODEL, ray[1], program=RESUME)
     for number in "01":
         wait_for_step(sweep / number, cut_at[int(number)] + 6)
     pids = {number: process(sweep / number) for number in "01"}
@@ -64,7 +63,7 @@ def test_jobs_save_on_ctrl_c_and_lost_ones_fail_and_are_resumed(
     assert "Traceback" not in again.text
     assert not all(step(sweep / number) == 180 for number in "01")
 
-    done = command("s", MODEL, RAY[1], program=RESUME)
+    done = command("s", MODEL, ray[1], program=RESUME)
     assert done.returncode == 0, done.stderr
     assert "All 2 jobs of s are done" in done.stdout
     assert_as_left_alone(sweep, "01", command, "epochs=30", "seed=0,1")

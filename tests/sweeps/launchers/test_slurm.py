@@ -138,6 +138,28 @@ def test_a_killed_process_a_preempted_job_and_a_node_that_dies(
     assert_as_left_alone(sweep, "01", command, "epochs=300", "seed=0,1")
 
 
+@pytest.mark.slow
+def test_a_job_saves_before_its_time_limit_and_goes_on_and_one_without_a_step_by_then_ends(
+    tmp_path: Path, start: Start, command: Command, slurm: Path
+) -> None:
+    sweep = tmp_path / "s"
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10"]  # a minute is SLURM's least
+    words = [word for word in WORDS if "build_seconds" not in word]
+    run = start("-m", *words, *SMALL, *limit, "epochs=200", "+model.build_seconds=0,300", "hydra.sweep.dir=s")
+    assert run.end(500) == 1
+    assert "1 job has no result." in run.text
+    text, times_resumed = texts(sweep, ids(sweep)["0"]), read_summary(sweep / "0")["times_resumed"]
+    assert times_resumed >= 1
+    assert text.count("Job 0 is saved, and SLURM starts it again.") == times_resumed
+    assert "DUE TO TIME LIMIT" not in text  # SLURM's word when it kills a job
+    assert_as_left_alone(sweep, "0", command, "epochs=200")
+
+    text = texts(sweep, ids(sweep)["1"])
+    assert text.count("Job 1 came to no step before its time limit, so it is not started again") == 1
+    assert "DUE TO TIME LIMIT" not in text
+    assert read_summary(sweep / "1").get("status") != "completed"
+
+
 def kill_node(slurm: Path, pids: list[int]) -> None:
     """Let the node die: its daemon, the jobs' keepers and the jobs, without a word to anybody."""
     keepers = set()
