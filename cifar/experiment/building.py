@@ -30,6 +30,7 @@ from cifar.experiment.config import resolve
 from cifar.experiment.stored.ancestry import SPLIT, Ancestry, may_have_seen
 from cifar.experiment.stored.weights import load_weights
 from cifar.tracking.tracking import NoTracker, RunInfo
+from cifar.training.averaging.averages import Average
 from cifar.training.batch_norm import synchronise
 from cifar.training.devices.device import Device, set_up_device
 from cifar.training.devices.fast_conv import speed_up
@@ -50,6 +51,7 @@ class Parts:
     train_step: TrainingStep
     step_key: str  # what compiled code depends on
     schedule: Schedule
+    average: Average
     source: Source
     augment: Augment
     tracker: NoTracker
@@ -90,6 +92,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     device, ranks = set_up_device(**cfg.device), Ranks.current()
     ranks.refuse_device(device.torch_device, device.graph)
     source, augment, schedule = create(cfg.data.source), create(cfg.augment), create(cfg.schedule)
+    average = create(cfg.average)
     tracker = create(cfg.tracker, info)
     torch.manual_seed(cfg.seed)
     model = create(cfg.model)
@@ -107,7 +110,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     optimizer = build_optimizer(cfg, model)
     train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, ranks=ranks, **options)
     ranks.own_randomness(cfg.seed)
-    return Parts(train_step, key, schedule, source, augment, tracker, ancestry)
+    return Parts(train_step, key, schedule, average, source, augment, tracker, ancestry)
 
 
 def step_key(config: dict[str, Any], options: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # What cannot change a run's numbers does not enter its hash.
 NOT_HASHED = (
-    "resume", "checkpoint", "tracker", "log_every", "page", "data.root",
+    "resume", "checkpoint", "tracker", "log_every", "page", "keep_best", "data.root",
     "data.source.root", "data.source.mirrors", "data.source.cache",
 )  # fmt: skip
 
@@ -97,11 +97,13 @@ class Config:
     on_nonfinite: str = MISSING
     log_every: int = MISSING
     page: bool = MISSING
+    keep_best: bool = MISSING
     resume: str | None = MISSING
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     model: dict[str, Any] = MISSING
     optimizer: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
+    average: dict[str, Any] = MISSING
     data: Data = field(default_factory=Data)
     augment: dict[str, Any] = MISSING
     device: Device = field(default_factory=Device)
@@ -216,6 +218,11 @@ def check(cfg: DictConfig) -> None:
         raise UserError(
             f"data.num_classes={cfg.data.num_classes} is not possible with data.classes, which names {number}: "
             f"give data.num_classes={number} too, or write ${{num_classes:${{data.classes}},…}} in the data set's file."
+        )
+    if cfg.keep_best and not cfg.data.val_size:
+        raise UserError(
+            "keep_best=true is not possible with data.val_size=0: which weights are best is chosen by images held out "
+            "of the training set, never by the test images. data.val_size=5000 holds some out."
         )
 
 

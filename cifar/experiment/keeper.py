@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from cifar.experiment.typed.command_line import resume_command
 from cifar.tracking.tracking import MetricsFile, NoTracker
 from cifar.training.checkpoint import Checkpoints
 from cifar.training.distributed import Ranks
-from cifar.training.trainer import Metrics, Trainer
+from cifar.training.evaluator import Metrics
+from cifar.training.measures.counters import Best
+from cifar.training.state import is_finite, state_of
+from cifar.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class Keeper:
         self.checkpoints = Checkpoints(folder, **cfg.checkpoint, way_on=resume_command(folder))
         self.metrics_file = MetricsFile(folder / "metrics.jsonl", None if checkpoint is None else checkpoint["metrics"])
         self.lock = Held(folder)
+        self.best: Best | None = None  # whose weights best.pt has
         info = tracker.info
         self.facts = {
             "format_version": FORMAT_VERSION,
@@ -62,15 +67,29 @@ class Keeper:
 
     def follow(self, trainer: Trainer) -> None:
         """Be told what the trainer does."""
-        trainer.log_metrics = self.log_metrics
+        trainer.log_metrics = partial(self.log_metrics, trainer)
         trainer.between_batches = partial(self.between_batches, trainer)
         trainer.after_epoch = partial(self.after_epoch, trainer)
+        self.keep_best(trainer)
 
-    def log_metrics(self, metrics: Metrics, step: int, epoch: int) -> None:
-        """Write metrics down; raise `UserError` if the folder is no longer this run's own."""
+    def log_metrics(self, trainer: Trainer, metrics: Metrics, step: int, epoch: int) -> None:
+        """Write metrics down, and the best weights; raise `UserError` if the folder is no longer this run's own."""
         self.lock.check()
         self.metrics_file.log(metrics, step, epoch)
         self.tracker.log(metrics, step)
+        self.keep_best(trainer)
+
+    def keep_best(self, trainer: Trainer) -> None:
+        """Write best.pt if it has not the best weights of the run so far, as it has not when a run goes on."""
+        best, weights = trainer.counters.best, trainer.evaluator.best
+        if best is None or best == self.best or not trainer.evaluator.keep_best:
+            return
+        if weights is None:
+            log.warning(f"The best weights so far, of epoch {best.epoch}, were not kept: best.pt has to be better.")
+        else:
+            facts = {"model": weights, "best": asdict(best), "steps_per_epoch": len(trainer.train_loader)}
+            self.checkpoints.save_best(self.facts | facts)
+        self.best = best
 
     def save(self, trainer: Trainer) -> None:
         """Write a checkpoint, unless what was saved is finite and this state is not.
@@ -80,13 +99,13 @@ class Keeper:
         trainer.meet()
         self.lock.check()
         with trainer.apart_from_training():
-            if self.checkpoints.exist() and not trainer.is_finite():
+            if self.checkpoints.exist() and not is_finite(trainer):
                 log.warning(
                     f"The state after step {trainer.counters.step} is not finite, so the checkpoint before it stays."
                 )
                 self.checkpoints.wait()
                 return
-            self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **trainer.state_dict()})
+            self.checkpoints.save({**self.facts, "metrics": self.metrics_file.state(), **state_of(trainer)})
 
     def between_batches(self, trainer: Trainer) -> None:
         """Save if it is time, or if a signal has come, which then ends the run."""
@@ -102,5 +121,6 @@ class Keeper:
         counters = trainer.counters
         if trainer.ranks.told(self.checkpoints.due_after_epoch(counters.epoch) or counters.epoch == trainer.epochs):
             self.save(trainer)
+        self.keep_best(trainer)  # also where nothing was trained
         if counters.val_result is not None:
             self.after_validation(counters.epoch, counters.val_result.accuracy)

@@ -28,7 +28,7 @@ from cifar.experiment.typed.command_line import quote, typed
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = "epochs, log_every, page, tracker, checkpoint, data.root, on_nonfinite"
+MAY_CHANGE = "epochs, log_every, page, keep_best, tracker, checkpoint, data.root, on_nonfinite"
 
 
 class LengthError(UserError):
@@ -203,11 +203,15 @@ def refuse_other_numbers(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
         if key == "epochs":
             per_epoch, num_steps = checkpoint["steps_per_epoch"], checkpoint["counters"]["step"]
             was, is_now = (create(cfg.schedule).over(epochs * per_epoch, per_epoch) for epochs in (old, new))
-            if num_steps <= new * per_epoch and all(was(step) == is_now(step) for step in range(num_steps)):
+            averaged, would_be = (create(cfg.average).due(epochs * per_epoch, per_epoch) for epochs in (old, new))
+            has_same_rates = all(was(step) == is_now(step) for step in range(num_steps))
+            has_same_average = all(averaged(step) == would_be(step) for step in range(1, num_steps + 1))
+            if num_steps <= new * per_epoch and has_same_rates and has_same_average:
                 continue
             kind = LengthError
             reason = f"{num_steps} steps are done" if num_steps > new * per_epoch else (
-                "the schedule would have given other learning rates so far"
+                "the schedule would have given other learning rates so far" if not has_same_rates
+                else "other weights would have been averaged so far"
             )  # fmt: skip
         is_same_file = key == "init_from" and content is not None and content == checkpoint["init_hash"]
         if is_same_file or (key == "on_nonfinite" and not checkpoint["num_skipped"]):

@@ -30,6 +30,7 @@ from cifar.tracking.predictions import Predictions
 from cifar.tracking.tracking import Guard, RunInfo
 from cifar.training.distributed import Ranks
 from cifar.training.evaluating.evaluation import Evaluation
+from cifar.training.state import take_state
 from cifar.training.steps.kept import keep
 from cifar.training.trainer import Trainer
 from cifar.training.warm_up import warm_up
@@ -239,7 +240,14 @@ def log_report(tracker: DictConfig, info: RunInfo, folder: Path) -> None:
 def new_trainer(cfg: DictConfig, parts: Parts, loaders: Loaders) -> Trainer:
     """Build a trainer that writes nothing down."""
     return Trainer(
-        parts.train_step, parts.schedule, loaders.train, loaders.val, epochs=cfg.epochs, log_every=cfg.log_every
+        parts.train_step,
+        parts.schedule,
+        loaders.train,
+        loaders.val,
+        epochs=cfg.epochs,
+        log_every=cfg.log_every,
+        average=parts.average,
+        keep_best=cfg.keep_best,
     )
 
 
@@ -268,7 +276,7 @@ def build_trainer(
 def go_on_from(checkpoint: dict[str, Any], trainer: Trainer, origin: str) -> None:
     """Load the state of a checkpoint; raise `UserError` if it, from `origin`, fits another model or program."""
     try:
-        trainer.load_state_dict(checkpoint, origin)
+        take_state(trainer, checkpoint, origin)
     except UserError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:

@@ -30,6 +30,7 @@ from cifar.experiment.stored.data import stored_names, stored_size, take_normali
 from cifar.experiment.stored.formats import FORMAT_VERSION, with_defaults
 from cifar.experiment.stored.metrics import read_columns
 from cifar.experiment.stored.trust import own_targets, refuse_foreign
+from cifar.experiment.stored.weights import weights_of
 from cifar.experiment.typed.compose import compose_words
 from cifar.tracking.answers import PREDICTIONS, Stored, answers_of, read_predictions
 from cifar.tracking.predictions import Predictions, named
@@ -210,10 +211,11 @@ def load_trained(path: Path, words: Sequence[str] = (), config_dir: str | Path |
         check_stored(cfg, origin)
         config = resolve(cfg)
         refuse_foreign({"model": config["model"]}, allowed, origin)
+        weights = weights_of(checkpoint, origin)
     except (OmegaConfBaseException, AttributeError, LookupError, TypeError) as error:
         raise UserError(f"{origin} has a configuration that is none: {' '.join(str(error).split())}") from error
     device = device_for(config["device"])
-    model = build_model(cfg, checkpoint["model"], device, origin)
+    model = build_model(cfg, weights, device, origin)
     facts = {key: checkpoint[key] for key in FACTS if key in checkpoint}
     names, size = stored_names(checkpoint, config), stored_size(checkpoint)
     return TrainedRun(path, cfg, model, device, names, size, facts, allowed)

@@ -4,6 +4,8 @@ A run keeps the last few in its folder, sealed as cifar/base/sealed.py says.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
@@ -18,6 +20,7 @@ from cifar.base.sealed import DamagedError, read_checkpoint, sealed
 
 log = logging.getLogger(__name__)
 
+BEST = "best.pt"  # the weights with the best validation accuracy, if they are kept
 NUM_NAMED = 3  # keys that an error message names before it says how many more there are
 
 
@@ -61,19 +64,31 @@ class Checkpoints:
                     newer.replace(older)
 
         data, is_first = sealed(content), not names[0].exists()
-        try:
+        with self.explained(names[0]):
             write_atomically(names[0], lambda file: file.write(data), before_rename=shift)
             for path in find_checkpoints(self.folder)[self.keep :]:
                 path.unlink()
-        except OSError as error:
-            way_on = "No checkpoint was written before."
-            if find_checkpoints(self.folder):
-                way_on = f"The checkpoints before it are intact. When that is mended: {self.way_on}"
-            raise UserError(f"{names[0]} can't be written: {error.strerror or error}. {way_on}") from error
         self.saved_at = monotonic()
         if is_first:
             size = f"{data.nbytes / 1e6:,.0f} MB" if data.nbytes > 1e6 else f"{data.nbytes / 1e3:,.0f} kB"
             log.info(f"A checkpoint takes {size}; the last {self.keep} are kept")
+
+    def save_best(self, content: dict[str, Any]) -> None:
+        """Write best.pt; raise `UserError`, the earlier one intact, if that can't be done."""
+        data = sealed(content)
+        with self.explained(self.folder / BEST):
+            write_atomically(self.folder / BEST, lambda file: file.write(data))
+
+    @contextmanager
+    def explained(self, path: Path) -> Iterator[None]:
+        """Turn the system's refusal to write the file into a `UserError` that says how to go on."""
+        try:
+            yield
+        except OSError as error:
+            way_on = "No checkpoint was written before."
+            if find_checkpoints(self.folder):
+                way_on = f"The checkpoints before it are intact. When that is mended: {self.way_on}"
+            raise UserError(f"{path} can't be written: {error.strerror or error}. {way_on}") from error
 
 
 def checkpoint_name(number: int) -> str:

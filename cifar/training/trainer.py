@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Any
 
 from torch import Tensor
@@ -11,9 +10,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cifar.base.errors import DivergedError
 from cifar.data.loader import Loader
-from cifar.training.checkpoint import load_state
+from cifar.training.averaging.averages import Average, NoAverage
 from cifar.training.devices.memory import explain_out_of_memory, ways_out
-from cifar.training.evaluating.evaluation import Evaluation, evaluate
+from cifar.training.evaluating.evaluation import Evaluation
+from cifar.training.evaluator import Evaluator, Metrics
 from cifar.training.measures.counters import Counters
 from cifar.training.measures.divergence import Watch
 from cifar.training.measures.tallies import Window
@@ -23,15 +23,13 @@ from cifar.training.steps.step import TrainingStep
 
 log = logging.getLogger(__name__)
 
-Metrics = dict[str, float]
-
 
 class Trainer:
     """Take training steps on `train_loader` for `epochs`, and log.
 
     `log_metrics(metrics, step, epoch)` is called every `log_every` steps of an epoch and at its end, the only moments
     at which the loop waits for the device (`on_nonfinite="skip"` waits at every step). `between_batches()` is called
-    whenever `state_dict` would give a state from which the run can go on exactly, `after_epoch()` after each.
+    whenever `state_of` would give a state from which the run can go on exactly, `after_epoch()` after each.
     """
 
     def __init__(
@@ -46,6 +44,8 @@ class Trainer:
         log_metrics: Callable[[Metrics, int, int], None] = lambda metrics, step, epoch: None,
         between_batches: Callable[[], None] = lambda: None,
         after_epoch: Callable[[], None] = lambda: None,
+        average: Average | None = None,
+        keep_best: bool = False,
     ) -> None:
         self.train_step = train_step
         self.model, self.optimizer, self.device = train_step.model, train_step.optimizer, train_step.device
@@ -58,6 +58,9 @@ class Trainer:
             train_step.on_nonfinite, self.device.precision, lambda step: self.lrs.at(step)[0], len(train_loader)
         )
         self.ranks, self.random_states = train_step.ranks, list[Any]()
+        self.evaluator = Evaluator(
+            train_step, train_loader, epochs, average or NoAverage(), keep_best, lambda: self.between_batches()
+        )
         self.ways_out = ways_out(self.model, self.device, train_step.accumulate)
 
     def fit(self) -> None:
@@ -81,30 +84,18 @@ class Trainer:
             self.after_epoch()
 
     def validate(self) -> Metrics:
-        """Evaluate on the validation images, if there are any."""
-        if self.val_loader is None:
-            return {}
-        result = self.evaluate(self.val_loader)
-        self.counters.validated(result, self.counters.epoch + 1 if self.epochs else 0)
-        log.info(f"Accuracy of the model on the validation images: {100 * result.accuracy:.2f} %")
-        return {"val/loss": result.loss, "val/accuracy": result.accuracy}
+        """Evaluate on the validation images, if there are any, and have the run's result ready after its last epoch."""
+        if self.val_loader is not None:
+            epoch = self.counters.epoch + 1 if self.epochs else 0
+            return self.evaluator.validate(self.val_loader, self.counters, epoch)
+        if self.counters.epoch + 1 >= self.epochs:
+            self.evaluator.prepare(self.counters)
+        return {}
 
     def test(self, test_loader: Loader, tta: str = "none") -> Evaluation:
         """Evaluate on the test images: once, when all choices are made."""
-        result = self.evaluate(test_loader, tta)
-        metrics = {"test/loss": result.loss, "test/accuracy": result.accuracy}
-        log.info(f"Accuracy of the model on the test images: {100 * result.accuracy:.2f} %")
-        if result.tta_accuracy is not None:
-            metrics["test/tta_accuracy"] = result.tta_accuracy
-            log.info(f"… with test-time augmentation ({tta}): {100 * result.tta_accuracy:.2f} %")
+        result, metrics = self.evaluator.test(test_loader, tta, self.counters)
         self.log_metrics(metrics, self.counters.step, self.counters.epoch)
-        return result
-
-    def evaluate(self, loader: Loader, tta: str = "none") -> Evaluation:
-        """Evaluate on the loader's images and count the time."""
-        start = perf_counter()
-        result = evaluate(self.model, self.device, loader, tta, self.between_batches, self.ranks)
-        self.counters.eval_seconds += perf_counter() - start
         return result
 
     def train_epoch(self) -> Metrics:
@@ -142,6 +133,7 @@ class Trainer:
                 self.train_step.find_scale(inputs, labels, num_images)
             self.window.add(self.train_step(inputs, labels, num_images), num_images)
         self.counters.end_step()
+        self.evaluator.after_step(self.counters.step)
         return lrs[0]
 
     def read_window(self) -> Metrics:
@@ -171,43 +163,12 @@ class Trainer:
         yield
         self.window.go()
 
-    def progress(self) -> dict[str, float | None]:
+    def progress(self) -> dict[str, Any]:
         """Return how far the run came, its seconds and last and best results, for the summary."""
-        num_skipped = self.watch.num_skipped
-        return self.counters.facts() | ({"skipped_steps": num_skipped} if num_skipped else {})
+        num_skipped, facts = self.watch.num_skipped, self.counters.facts() | self.evaluator.facts()
+        return facts | ({"skipped_steps": num_skipped} if num_skipped else {})
 
     def meet(self) -> None:
         """Bring together what each rank has of its own in the state: all of them call this before one is saved."""
         if self.ranks.are_several:
             self.random_states = self.ranks.gathered(self.device.random_state())
-
-    def is_finite(self) -> bool:
-        """Return whether a run can go on well from the present state, as far as is known; waits for the device."""
-        return self.watch.allows(self.window.read()) and self.train_step.is_finite()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that decides the run's future, and what it has counted so far."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.train_step.optimizer_state_dict(),
-            "scaler": self.train_step.scaler.state_dict(),
-            "rng": self.device.random_state(),
-            "steps_per_epoch": len(self.train_loader),
-            "window": self.window.state_dict(),
-            "counters": self.counters.state_dict(),
-            **self.watch.state_dict(),
-            **({"random_states": self.random_states[1:]} if self.ranks.are_several else {}),
-        }
-
-    def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
-        """Go on from what `state_dict` gave; raise `UserError` if it, from the file `origin`, fits another model."""
-        load_state(self.model, state["model"], origin)
-        self.train_step.load_optimizer(state["optimizer"], state["scaler"])
-        self.watch.load_state_dict(state)
-        random_states = [state["rng"], *state.get("random_states", [])]
-        if self.ranks.rank < len(random_states):
-            self.device.set_random_state(random_states[self.ranks.rank])
-        else:
-            self.ranks.own_randomness(self.train_loader.seed, state["counters"]["step"])
-        self.window = Window(state["window"], self.device.torch_device)
-        self.counters = Counters.from_state(state["counters"])

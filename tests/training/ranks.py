@@ -4,6 +4,7 @@ import copy
 import math
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn, optim
 
 from cifar.data.augment.crops import CropFlip
 from cifar.data.loader import Loader
+from cifar.training.averaging.batch_statistics import recompute
 from cifar.training.batch_norm import synchronise
 from cifar.training.devices.device import Device
 from cifar.training.distributed import Ranks
@@ -99,6 +101,17 @@ def poisoned(ranks: Ranks, device: Device, on_nonfinite: str) -> dict[str, Any]:
     return {"state": copy.deepcopy(model.state_dict()), "rows": torch.stack(rows), "scales": scales}
 
 
+def recomputed(ranks: Ranks, is_synchronised: bool, accumulate: int) -> dict[str, Any]:
+    """Return the batch statistics of an epoch whose last batch has one image, after a step of these ranks."""
+    model = make(torch.float32)
+    if is_synchronised and ranks.are_several:
+        synchronise(model)
+    step = TrainingStep(model, optim.SGD(model.parameters(), lr=0.1), CPU, accumulate=accumulate, ranks=ranks)
+    share = partial(ranks.places, num_parts=accumulate)
+    recompute(model, loader(29, ranks, batch_size=8, share=share if ranks.are_several else None), 3, step)
+    return copy.deepcopy(model.state_dict())
+
+
 def evaluated(ranks: Ranks, num_images: int, tta: str) -> dict[str, Any]:
     """Evaluate on images which the ranks do not divide."""
     model = make(torch.float32).eval()
@@ -111,8 +124,8 @@ def loader(num_images: int, ranks: Ranks, **options: Any) -> Loader:
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(256, (num_images, 3, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(10, (num_images,), generator=generator)
-    share = ranks.places if ranks.are_several else None
-    return Loader(images, labels, mean=[0.5] * 3, std=[0.25] * 3, share=share, **options)
+    options = {"share": ranks.places if ranks.are_several else None} | options
+    return Loader(images, labels, mean=[0.5] * 3, std=[0.25] * 3, **options)
 
 
 def loaded(ranks: Ranks) -> list[tuple[Tensor, Tensor]]:
@@ -133,6 +146,8 @@ def everything(ranks: Ranks) -> dict[str, Any]:
     found["fp16"] = poisoned(ranks, FP16, "stop")
     for num_images, tta in ((11, "none"), (11, "mirror_translate"), (1, "mirror")):
         found[f"evaluated/{num_images}/{tta}"] = evaluated(ranks, num_images, tta)
+    found["recomputed/own"] = recomputed(ranks, is_synchronised=False, accumulate=1)
+    found["recomputed/all"] = recomputed(ranks, is_synchronised=True, accumulate=2)
     found["loaded"] = loaded(ranks)
     found["agreed"] = ranks.agreed(ranks.rank, -ranks.rank)
     found["told"] = ranks.told("from the first" if ranks.leads else None)

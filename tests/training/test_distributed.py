@@ -9,7 +9,7 @@ from torch import nn
 from cifar.base.errors import UserError
 from cifar.training.batch_norm import is_synchronised, synchronise
 from cifar.training.distributed import Ranks, split
-from tests.training.ranks import OPTIMIZERS, SIZES, SMALL, Net, evaluated, loaded, run_ranks, train
+from tests.training.ranks import OPTIMIZERS, SIZES, SMALL, Net, evaluated, loaded, recomputed, run_ranks, train
 
 Found = list[dict[str, Any]]
 ALONE = Ranks()
@@ -74,6 +74,14 @@ def test_fp16_has_one_scale_on_all_ranks_and_takes_an_eighth_or_half_of_it_toget
     assert (second, third) == (first / 2, first / 2)
     weights = {key: values for key, values in found[0]["fp16"]["state"].items() if "running" not in key}
     assert all(bool(torch.isfinite(values).all()) for values in weights.values())
+
+
+def test_batch_statistics_for_averaged_weights_are_those_of_one_device(found: Found) -> None:
+    own = recomputed(ALONE, is_synchronised=False, accumulate=len(found))
+    together = recomputed(ALONE, is_synchronised=True, accumulate=2)
+    for rank in found:
+        torch.testing.assert_close(rank["recomputed/own"], own, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(rank["recomputed/all"], together, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("num_images", "tta"), [(11, "none"), (11, "mirror_translate"), (1, "mirror")])

@@ -17,11 +17,13 @@ from cifar.data.augment.crops import CropFlip
 from cifar.data.loader import Loader
 from cifar.training.devices.device import set_up_device
 from cifar.training.devices.memory import explain_out_of_memory
+from cifar.training.evaluator import Metrics
 from cifar.training.measures.tallies import Window
 from cifar.training.progress import outlook
 from cifar.training.schedules import Constant, Cosine, Schedule, Step
+from cifar.training.state import state_of
 from cifar.training.steps.step import TrainingStep
-from cifar.training.trainer import Metrics, Trainer
+from cifar.training.trainer import Trainer
 from tests.tiny_model import tiny
 
 CPU = set_up_device("cpu", "fp32", channels_last=False, fast_conv=False, compile=False, threads=None)
@@ -171,7 +173,7 @@ def test_evaluation_is_the_mean_over_images_whatever_the_batches(batch_size: int
     loader = make_loader(100, batch_size)
     trainer, _ = make_trainer(make_loader(), label_smoothing=0.3)
     trainer.model.train()
-    result = trainer.evaluate(loader)
+    result = trainer.evaluator.evaluate(trainer.model, loader, trainer.counters)
     trainer.model.eval()
     with torch.no_grad():
         logits = trainer.model(loader.normalise(loader.images))
@@ -232,7 +234,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_lr() -> None
 def test_saved_state_holds_what_a_resume_needs(tmp_path: Path) -> None:
     trainer, _ = make_trainer(make_loader(), lambda parameters: optim.Adam(parameters))
     trainer.fit()
-    torch.save(trainer.state_dict(), tmp_path / "state.pt")
+    torch.save(state_of(trainer), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert (state["counters"]["step"], state["counters"]["epoch"]) == (20, 2)
     assert state["model"].keys() == trainer.model.state_dict().keys()
@@ -379,9 +381,8 @@ def test_lack_of_memory_names_the_batch_size_and_says_what_to_change(accumulate:
 
 def test_lack_of_memory_in_the_evaluation_names_its_batch_size() -> None:
     trainer, _ = make_trainer(make_loader())
-    trainer.model = Greedy()
     with pytest.raises(UserError, match=r"eval_batch_size=10: .* Try a smaller eval_batch_size\."):
-        trainer.evaluate(make_loader())
+        trainer.evaluator.evaluate(Greedy(), make_loader(), trainer.counters)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),

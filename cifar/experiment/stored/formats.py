@@ -21,6 +21,8 @@ FORMAT_VERSION = 4
 ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "tta": (1, "none"),
     "page": (4, True),
+    "keep_best": (4, False),
+    "average": (4, {"_target_": "cifar.training.averaging.averages.NoAverage"}),
     "data.classes": (4, None),
     "data.split_seed": (1, "=seed"),
     "data.test_limit": (1, None),
@@ -93,12 +95,21 @@ PARTS: dict[str, tuple[type, ...]] = {
     "counters.best": (dict, NOTHING),
     "num_skipped": (int,),
     "num_in_a_row": (int,),
+    "average": (dict,),
+    "best_model": (dict, NOTHING),
     "last_loss": (*NUMBER, NOTHING),
     "window": (dict,),
 }
 COUNTERS = [key.removeprefix("counters.") for key in PARTS if key.startswith("counters.")]
 # Parts that came later, and what they would have held before.
-ADDED_PARTS: dict[str, Any] = {"references": {}, "init_hash": None, "scaler": {}, "num_in_a_row": 0}
+ADDED_PARTS: dict[str, Any] = {
+    "references": {},
+    "init_hash": None,
+    "scaler": {},
+    "num_in_a_row": 0,
+    "average": {},
+    "best_model": None,
+}
 
 
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +120,7 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
         node = find(completed, parents)
         if isinstance(node, dict) and name not in node:
             source = find(config, value[1:].split(".")) if isinstance(value, str) and value[:1] == "=" else value
-            node[name] = source
+            node[name] = copied(source)
     for node in called(completed):
         node["_target_"] = MOVED.get(node["_target_"], node["_target_"])
         for name, (_, value) in ADDED_PARAMETERS.get(node["_target_"], {}).items():

@@ -60,7 +60,7 @@ def load_weights(model: nn.Module, path: Path) -> Ancestry | None:
         raise UserError(f"init_from={error}") from error
     origin = f"init_from={str(path)!r}"
     if content.keys() >= OWN:
-        load_state(model, content["model"], origin)
+        load_state(model, weights_of(content, origin), origin)
         return seen_by(content)
     found = choose(model, content, path)
     load_state(model, found.state, f"{origin} ({found})" if str(found) else origin)
@@ -70,6 +70,24 @@ def load_weights(model: nn.Module, path: Path) -> Ancestry | None:
     if notes:
         log.info(f"{origin}: {'; '.join(notes)}")
     return None
+
+
+def weights_of(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return the state_dict of what a run is for: averaged weights if its configuration chose them, else the last ones.
+
+    Averaged weights whose batch norms have no statistics of their own yet, in a run that was cut, are not taken.
+    """
+    average, last = checkpoint.get("average") or {}, checkpoint["model"]
+    state = average.get("state") if average.get("is_result") else None
+    if not isinstance(state, dict) or not state.get("n_averaged"):
+        return dict(last)
+    if not average["is_ready"]:
+        log.warning(
+            f"{origin}: the averaged weights have no batch statistics of their own yet, which they get when an epoch "
+            "is validated or the run ends. So these are the weights of the last step."
+        )
+        return dict(last)
+    return {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
 
 
 def count(state: dict[str, Any]) -> int:

@@ -29,6 +29,7 @@ class Counters:
     epoch_totals: Totals = field(default_factory=Totals)  # of the running epoch
     val_result: Result | None = None  # the last
     best: Best | None = None
+    val_beside: dict[str, float] = field(default_factory=dict)  # the last of weights that are not the run's result
 
     @property
     def seconds(self) -> float:
@@ -43,11 +44,16 @@ class Counters:
         """Count an epoch."""
         self.epoch, self.index, self.epoch_totals = self.epoch + 1, 0, Totals()
 
-    def validated(self, result: Result, epoch: int) -> None:
-        """Take down a result on the validation images, after the `epoch`-th epoch."""
-        self.val_result = Result(result.loss, result.accuracy)
-        if self.best is None or result.accuracy > self.best.accuracy:
+    def validated(self, result: Result, epoch: int, beside: dict[str, float]) -> bool:
+        """Take down a result on the validation images, after the `epoch`-th epoch; return whether it is the best yet.
+
+        `beside` has what is known of weights that are not the run's result.
+        """
+        self.val_result, self.val_beside = Result(result.loss, result.accuracy), beside
+        is_best = self.best is None or result.accuracy > self.best.accuracy
+        if is_best:
             self.best = Best(epoch, result.accuracy)
+        return is_best
 
     def facts(self) -> dict[str, float | None]:
         """Return what the summary says of a run's way."""
@@ -63,6 +69,7 @@ class Counters:
         if self.val_result is not None and self.best is not None:
             facts |= {"val_loss": self.val_result.loss, "val_accuracy": self.val_result.accuracy}
             facts |= {"best_val_accuracy": self.best.accuracy, "best_val_epoch": self.best.epoch}
+            facts |= {f"val_{name}": value for name, value in self.val_beside.items()}
         return facts
 
     def state_dict(self) -> dict[str, Any]:

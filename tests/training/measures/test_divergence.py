@@ -13,9 +13,11 @@ from cifar.base.sealed import read_checkpoint
 from cifar.experiment.run import run
 from cifar.training.checkpoint import find_checkpoints
 from cifar.training.devices.device import Device
+from cifar.training.evaluator import Evaluator
 from cifar.training.measures.divergence import MAX_IN_A_ROW, Watch
 from cifar.training.measures.tallies import Step, Totals, Window, all_finite
 from cifar.training.schedules import Constant
+from cifar.training.state import state_of
 from cifar.training.steps.step import TrainingStep
 from cifar.training.trainer import Trainer
 from tests.conftest import QUIET, Compose, read_metrics, read_summary
@@ -228,7 +230,7 @@ def test_a_windows_seconds_are_saved_and_stand_still_until_it_goes_on(
 
 def test_neither_saving_nor_validating_counts_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    for module in ("measures.tallies", "trainer"):
+    for module in ("measures.tallies", "evaluator"):
         monkeypatch.setattr(f"cifar.training.{module}.perf_counter", lambda: now)
 
     def pass_time(seconds: float) -> None:
@@ -251,7 +253,7 @@ def test_neither_saving_nor_validating_counts_as_training(monkeypatch: pytest.Mo
     def save() -> None:
         with trainer.apart_from_training():
             pass_time(50.0)
-            seconds.append(trainer.state_dict()["window"]["seconds"])
+            seconds.append(state_of(trainer)["window"]["seconds"])
 
     seconds: list[float] = []
     trainer.between_batches = trainer.after_epoch = save
@@ -311,14 +313,14 @@ def test_the_best_epoch_is_the_first_of_equals(monkeypatch: pytest.MonkeyPatch) 
     step = TrainingStep(model, optim.SGD(model.parameters(), lr=1e-30), Device(torch.device("cpu"), "fp32"))
     trainer = Trainer(step, Constant(), make_loader(20), make_loader(30), epochs=3, log_every=5)
     accuracies = iter([0.5, 0.7, 0.7])
-    evaluate = Trainer.evaluate
+    evaluate = Evaluator.evaluate
 
-    def evaluated(trainer: Trainer, *args: Any) -> Any:
-        result = evaluate(trainer, *args)
+    def evaluated(evaluator: Evaluator, *args: Any) -> Any:
+        result = evaluate(evaluator, *args)
         object.__setattr__(result, "accuracy", next(accuracies))
         return result
 
-    monkeypatch.setattr(Trainer, "evaluate", evaluated)
+    monkeypatch.setattr(Evaluator, "evaluate", evaluated)
     trainer.fit()
     assert trainer.counters.best is not None
     assert (trainer.counters.best.epoch, trainer.counters.best.accuracy) == (2, 0.7)

@@ -103,10 +103,10 @@ def test_learning_rates_and_weights_keep_their_place_and_each_shape_is_recorded_
 
     before = places()
     train(step)
-    places = [tensor.data_ptr() for tensor in step.optimizer_state()]
+    addresses = [tensor.data_ptr() for tensor in step.optimizer_state()]
     train(step)
     assert places() == before
-    assert [tensor.data_ptr() for tensor in step.optimizer_state()] == places
+    assert [tensor.data_ptr() for tensor in step.optimizer_state()] == addresses
     assert num_recordings == 2
 
 
