@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
 
 from cifar.base.errors import UserError
-from cifar.data.augment import CropFlip
+from cifar.data.augment.crops import CropFlip
 from cifar.training.averaging.averages import EMA, LAWA, SWA, Average, NoAverage
 from cifar.training.averaging.batch_statistics import recompute
 from cifar.training.evaluating.evaluation import evaluate
