@@ -16,6 +16,7 @@ from cifar.commands.tune import new_search, split_own
 from cifar.experiment.config import check
 from cifar.experiment.typed.search_path import without_flags
 from tests.conftest import ROOT, Compose, write_own_parts
+from tests.pictures import write_class_folders
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -91,7 +92,12 @@ SEARCHES = sorted({line.partition(" tune ")[2] for line in LINES if " tune " in 
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "--config-dir" not in command])
-def test_every_command_of_the_pages_composes(compose: Compose, command: str) -> None:
+def test_every_command_of_the_pages_composes(
+    tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    if "data=folder" in command:
+        write_class_folders(tmp_path / "pictures", number=1)
+        monkeypatch.chdir(tmp_path)
     overrides = [word for word in shlex.split(command) if not word.startswith("-")]
     if "--cfg" in command:
         overrides.remove("job")

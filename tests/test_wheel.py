@@ -83,6 +83,8 @@ def test_parts_of_ones_own_are_run_swept_resumed_reported_and_searched(tmp_path:
         "cifar run --config-dir"
         in cifar("report", "multirun/s").stdout + (tmp_path / "multirun" / "s" / "runs.csv").read_text()
     )
+    some = cifar("run", *own, "data.classes=[rose,tulip]", "hydra.run.dir=two")
+    assert "200 training, 0 validation and 40 test images" in some.stdout
     experiment = cifar("run", "--config-dir", "conf", "data=flowers", "experiment=mine", *TINY, "epochs=1")
     assert "small_cnn with" in experiment.stdout
 

@@ -46,7 +46,7 @@ def predict() -> None:
     if options.top < 1:
         parser.error("--top takes 1 or more")
     names, words = split_words(options.pictures)
-    from cifar.data.pictures import picture_files
+    from cifar.data.picture_files import picture_files
 
     paths = picture_files(names)
     if not paths:

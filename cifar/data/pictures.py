@@ -1,8 +1,8 @@
 """Pictures of any kind as the images that a model takes: arrays, tensors, Pillow's, files."""
 
-import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from cifar.base.errors import UserError
 
 ALLOWED = "uint8 pixels of shape (H, W, 3), (3, H, W), (N, H, W, 3) or (N, 3, H, W), Pillow images, or a list of these"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
 
 
 def as_images(pictures: Any, size: tuple[int, int]) -> Tensor:
@@ -88,33 +87,24 @@ def pixels_of(picture: Image.Image) -> Tensor:
 
 def read_picture(path: Path, size: tuple[int, int]) -> Tensor:
     """Return the picture in a file, of several the first, as uint8 (3, H, W); raise `UserError` if it can't be read."""
+    with without_warnings():
+        return decoded(path, size)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Let Pillow warn of nothing, in all threads: what can't be read is an error, also what is far too large."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def decoded(path: Path, size: tuple[int, int]) -> Tensor:
+    """Return what `read_picture` does; Pillow may warn."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice that size it is an error
-            with Image.open(path) as picture:
-                return pixels_of(fit(picture, size))
+        with Image.open(path) as picture:
+            return pixels_of(fit(picture, size))
     except UnidentifiedImageError:
         raise UserError(f"{path}: it is no picture, or is damaged.") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}.") from None
-
-
-def picture_files(words: Sequence[str | Path]) -> list[Path]:
-    """Return the files that the words name, and of folders all pictures in them, also deeper, in order of their names.
-
-    A file that a word names is returned whether it is there or not.
-    """
-    found: list[Path] = []
-    for word in map(Path, words):
-        if not word.is_dir():
-            found.append(word)
-            continue
-        for folder, subfolders, names in os.walk(word):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            found += [Path(folder, name) for name in sorted(names) if is_picture_name(name)]
-    return [*dict.fromkeys(found)]
-
-
-def is_picture_name(name: str) -> bool:
-    """Return whether a file's name is a picture's."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")

@@ -189,6 +189,7 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     if ranks.count > min(cfg.batch_size, len(kept)):
         raise UserError(f"batch_size={cfg.batch_size} is less than one image for each of the {ranks.count} processes.")
     refuse_single_images(cfg, parts.model, len(kept), ranks)
+    refuse_size(cfg, parts, images)
 
     normal = normalisation(cfg, images)
 
@@ -227,6 +228,26 @@ def normalisation(cfg: DictConfig, images: Images) -> dict[str, list[float]]:
     chosen = {key: found[key] if value is None else [*value] for key, value in given.items()}
     log.info(f"Normalisation by the training images: mean {chosen['mean']}, std {chosen['std']}")
     return chosen
+
+
+@torch.no_grad()
+def refuse_size(cfg: DictConfig, parts: Parts, images: Images) -> None:
+    """Raise `UserError` if the model can't take images of this size, when it is another than 32 by 32 pixels."""
+    height, width = images.train_images.shape[2:]
+    if (height, width) == (32, 32):
+        return
+    was_training = parts.model.training
+    try:
+        with parts.device.autocast():
+            parts.model.eval()(torch.zeros((2, 3, height, width), device=parts.device.torch_device))
+    except (RuntimeError, ValueError, AssertionError) as error:  # torch's, and those of libraries of models
+        raise UserError(
+            f"The images have {height}×{width} pixels, and model._target_={cfg.model._target_} can't take these "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Choose another model, or images "
+            "of 32×32 pixels (with data=folder: data.source.size=32)."
+        ) from error
+    finally:
+        parts.model.train(was_training)
 
 
 def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int, ranks: Ranks) -> None:

@@ -21,6 +21,7 @@ from omegaconf.errors import InterpolationResolutionError
 from cifar.base.errors import UnknownKeyError, UserError
 from cifar.base.nested import flatten
 from cifar.base.paths import why_no_file
+from cifar.data.sources.class_folders import content_of, num_classes_in
 from cifar.experiment.stored.ancestry import content_hash
 from cifar.experiment.stored.formats import without_defaults
 
@@ -127,6 +128,9 @@ def pick(name: Any, choices: dict[str, Any]) -> Any:
 
 
 OmegaConf.register_new_resolver("pick", pick, replace=True)
+# ${classes_in:${data.root}} and ${pictures_in:${data.root}} tell of a folder how many classes and what files it has
+OmegaConf.register_new_resolver("classes_in", num_classes_in, replace=True)
+OmegaConf.register_new_resolver("pictures_in", content_of, replace=True)
 # What OmegaConf puts before the message of a resolver of ours
 RESOLVING = f"{UserError.__name__} raised while resolving interpolation: "
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from cifar.base.errors import UserError
-from cifar.data.pictures import as_images, picture_files, read_picture
+from cifar.data.picture_files import picture_files
+from cifar.data.pictures import as_images, read_picture
 
 SIZE = (32, 32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)

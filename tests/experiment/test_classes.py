@@ -1,9 +1,11 @@
 """Runs on some of a data set's classes, and with the normalisation of their own images."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import cifar
@@ -17,6 +19,7 @@ from cifar.experiment.run import run
 from cifar.experiment.trained import score
 from cifar.tracking.tracking import RunInfo
 from tests.conftest import QUIET, Compose, read_summary
+from tests.pictures import write_class_folders
 
 DIGITS = [word for word in QUIET if not word.startswith("data")] + ["data=digits", "augment=none", "data.limit=60"]
 OWN = ["model._target_=tests.tiny_model.tiny"]
@@ -110,3 +113,54 @@ def test_all_classes_have_the_hash_of_before_there_was_a_choice(compose: Compose
     before = {**config, "data": {key: value for key, value in config["data"].items() if key != "classes"}}
     assert config_hash(before) == config_hash(config)
     assert config_hash(resolve(compose("data.classes=[cat,dog]"))) != config_hash(config)
+
+
+@pytest.fixture(name="own")
+def _own(tmp_path: Path) -> list[str]:
+    """Return the words for class folders of one's own."""
+    write_class_folders(tmp_path / "pics")
+    words = [word for word in QUIET if not word.startswith("data")]
+    return [*words, "data=folder", f"data.root={tmp_path / 'pics'}", "data.source.cache=null", "batch_size=8"]
+
+
+def test_ones_own_pictures_are_trained_on_and_predicted(tmp_path: Path, compose: Compose, own: list[str]) -> None:
+    (tmp_path / "run").mkdir()
+    run(compose(*own, "data.val_size=5"), tmp_path / "run")
+    summary = read_summary(tmp_path / "run")
+    assert (summary["config"]["data"]["num_classes"], summary["config"]["model"]["num_classes"]) == (3, 3)
+    trained = cifar.load_run(tmp_path / "run", OWN)
+    assert trained.class_names == ["bird", "cat", "dog"]
+    answers = score(trained, trained.test_set())
+    assert (answers.labels == answers.predicted).mean() == summary["test_accuracy"]
+    with Image.open(tmp_path / "pics" / "cat" / "01.png") as picture:
+        assert trained.predict(picture).names[0] in trained.class_names
+
+
+def test_other_pictures_are_another_experiment(tmp_path: Path, compose: Compose, own: list[str]) -> None:
+    (tmp_path / "run").mkdir()
+    run(compose(*own), tmp_path / "run")
+    before = config_hash(resolve(compose(*own)))
+    shutil.copytree(tmp_path / "pics", tmp_path / "moved")
+    assert config_hash(resolve(compose(*own, f"data.root={tmp_path / 'moved'}"))) == before
+    (tmp_path / "pics" / "cat" / "00.jpg").unlink()
+    changed = compose(*own, "epochs=2", "resume=auto")
+    assert config_hash(resolve(changed)) != before
+    with pytest.raises(UserError, match=r"data\.source\.content=\w+ is not possible for the run that is resumed"):
+        restore(changed, tmp_path / "run", [])
+    moved = compose(*own, "epochs=2", "resume=auto", f"data.root={tmp_path / 'moved'}")
+    assert restore(moved, tmp_path / "run", [])[1] is not None
+
+
+@pytest.mark.parametrize("model", ["speednet", "vgg16"])
+def test_a_size_that_a_model_cant_take_is_named(tmp_path: Path, compose: Compose, own: list[str], model: str) -> None:
+    words = [word for word in own if not word.startswith("model")]
+    smaller = ["model.widths=[4,4,4]"] if model == "speednet" else []
+    with pytest.raises(UserError, match=rf"have 6×6 pixels, and model\._target_=\S+{model} can't take these .*size=32"):
+        run(compose(*words, f"model={model}", *smaller, "data.source.size=6"), tmp_path)
+
+
+def test_a_missing_root_is_one_message_for_run_and_hash(compose: Compose) -> None:
+    with pytest.raises(UserError, match=r"^data\.root=absent: there is no such folder"):
+        check(compose("data=folder", "data.root=absent"))
+    with pytest.raises(UserError, match=r"^data\.root=absent: there is no such folder"):
+        resolve(compose("data=folder", "data.root=absent"))

@@ -10,6 +10,7 @@ from cifar.base.errors import UserError
 from cifar.experiment.config import RULES, Config, check, config_hash, resolve
 from tests.archives import put_cifar100
 from tests.conftest import ROOT, Compose
+from tests.pictures import write_class_folders
 
 CONFIG_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
 CHOICES = [(path.parent.name, path.stem) for path in CONFIG_FILES if path.parent.parent.name == "conf"]  # not of hydra/
@@ -19,8 +20,11 @@ def small_data(choice: str, root: Path, patch: pytest.MonkeyPatch) -> list[str]:
     """Make the files that a choice of data needs, small and below `root`, and return the words that lead to them."""
     if choice == "cifar100":
         put_cifar100(root, patch)
-        return [f"data.root={root}", "data.source.cache=null"]
-    return []
+    elif choice == "folder":
+        write_class_folders(root, number=16)
+    else:
+        return []
+    return [f"data.root={root}", "data.source.cache=null"]
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)
@@ -32,8 +36,10 @@ def test_the_first_line_of_a_file_says_what_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_choice_composes_and_passes_the_rules(compose: Compose, group: str, choice: str) -> None:
-    cfg = compose(f"{group}={choice}")
+def test_every_choice_composes_and_passes_the_rules(
+    tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch, group: str, choice: str
+) -> None:
+    cfg = compose(f"{group}={choice}", *(small_data(choice, tmp_path, monkeypatch) if group == "data" else []))
     check(cfg)
     assert set(resolve(cfg)) == set(Config.__dataclass_fields__)
 
