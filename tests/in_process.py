@@ -45,7 +45,7 @@ def light_work(cfg: DictConfig, folder: Path, is_sweep: bool) -> float:
     config_hash(config)
     point_hash(cfg)
     set_up_device(**cfg.device)
-    for node in (cfg.data.source, cfg.augment):
+    for node in (cfg.data.source, cfg.augment, cfg.mix):
         create(node)
     create(cfg.schedule).over(cfg.epochs * 10, 10)(0)
     create(cfg.tracker, RunInfo("run", None, config, folder=folder))

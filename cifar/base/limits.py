@@ -63,6 +63,18 @@ def refuse_impossible(where: str, values: Mapping[Any, Any], limits: Mapping[str
             raise UserError(f"{where}.{name}={value!r} is not possible: it takes {limits[name].words}.")
 
 
+def refuse_no_parts(where: str, parts: Any, *methods: str) -> None:
+    """Raise `UserError` if these are not a list of parts, at least one, that have the methods."""
+    if not isinstance(parts, list | tuple) or not parts:
+        raise UserError(f"{where}={parts!r} is not possible: it takes a list with at least one part.")
+    for number, part in enumerate(parts):
+        if not all(callable(getattr(part, method, None)) for method in methods):
+            raise UserError(
+                f"{where}[{number}]={part!r} is not possible: it takes what has a _target_ with the methods "
+                f"{' and '.join(methods)}."
+            )
+
+
 def refuse_unknown_keys(where: str, keys: Iterable[str], known: Iterable[str]) -> None:
     """Raise `UserError` for the first key that is none of the known ones."""
     there = [*known]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cifar.data.augment.pipeline import Augment, Unchanged
+from cifar.data.mix import Mix, Unmixed, mixed_labels
 
 
 class Loader:
@@ -15,7 +16,8 @@ class Loader:
     `images` is uint8 (N, C, H, W) and `labels` int64 (N,), both on the training device; `mean` and `std` are per
     channel, for pixels as fractions of 255. An epoch's order and augmentation depend on `seed` and the epoch's number
     alone: they are the same on every device, and `epoch(number, start)` begins anywhere. `share` tells which of a
-    batch's images, of which there are so many, this process has if others have the rest.
+    batch's images, of which there are so many, this process has if others have the rest. With a `mix` labels are
+    shares of `num_classes` classes, float32 (B, num_classes).
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class Loader:
         seed: int = 0,
         channels_last: bool = False,
         share: Callable[[int], Tensor] | None = None,
+        mix: Mix | None = None,
+        num_classes: int = 0,
     ) -> None:
-        self.share = share
+        self.share, self.mix, self.num_classes = share, mix or Unmixed(), num_classes
         self.images, self.labels = images, labels
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.augment = augment or Unchanged()
@@ -58,14 +62,33 @@ class Loader:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, number))
         order = torch.randperm(num_images, generator=generator) if self.shuffle else torch.arange(num_images)
         choices = self.augment.draw(order, generator, number, self.seed).to(device)
+        mixes: list[list[int]] = self.mix.draw(len(self), generator).tolist()
         order = order.to(device)
+
+        def batch(places: slice | Tensor) -> tuple[Tensor, Tensor]:
+            images = self.augment.apply(self.images[order[places]], choices[places])
+            return self.normalise(images), self.labels[order[places]]
+
         for index in range(start, len(self)):
-            first = index * self.batch_size
-            batch: slice | Tensor = slice(first, first + self.batch_size)
-            if self.share is not None:
-                batch = first + self.share(self.size_of(index)).to(device)
-            images = self.augment.apply(self.images[order[batch]], choices[batch])
-            yield self.normalise(images), self.labels[order[batch]]
+            first, size = index * self.batch_size, self.size_of(index)
+            if mixes[index]:
+                yield self.mixed(batch, first, size, mixes[index])
+            elif self.share is not None:
+                yield batch(first + self.share(size).to(device))
+            else:
+                yield batch(slice(first, first + size))
+
+    def mixed(
+        self, batch: Callable[[Tensor], tuple[Tensor, Tensor]], first: int, size: int, choices: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return what this process has of the mixed batch of the images that are from the `first` on in the epoch."""
+        own = (self.share or torch.arange)(size)  # (n,)
+        partners = (own - 1) % size
+        needed = torch.cat([own, partners]).unique()
+        inputs, labels = batch((first + needed).to(self.images.device))
+        here, there = (torch.searchsorted(needed, places).to(self.images.device) for places in (own, partners))
+        mixed, share = self.mix.apply(inputs[here], inputs[there], choices)
+        return mixed, mixed_labels(labels[here], labels[there], share, self.num_classes)
 
     def first_inputs(self, num_images: int = 5000) -> Tensor:
         """Return the first images (N, C, H, W), normalised and not augmented."""

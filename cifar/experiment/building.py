@@ -23,6 +23,7 @@ from cifar.base.paths import absolute
 from cifar.data.augment.pipeline import Augment
 from cifar.data.images import Images, channel_statistics, checked, of_classes
 from cifar.data.loader import Loader
+from cifar.data.mix import Mix
 from cifar.data.sources.source import Source
 from cifar.data.splits import stratified_split
 from cifar.experiment.arguments import refuse_unfit, refuse_unfit_inside
@@ -54,6 +55,7 @@ class Parts:
     average: Average
     source: Source
     augment: Augment
+    mix: Mix
     tracker: NoTracker
     ancestry: Ancestry | None  # the runs that trained the first weights; None: nobody knows
 
@@ -91,7 +93,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     """Build what needs no data, the model with its first weights (those of `init_from` if it is given)."""
     device, ranks = set_up_device(**cfg.device), Ranks.current()
     ranks.refuse_device(device.torch_device, device.graph)
-    source, augment, schedule = create(cfg.data.source), create(cfg.augment), create(cfg.schedule)
+    source, augment, mix, schedule = map(create, (cfg.data.source, cfg.augment, cfg.mix, cfg.schedule))
     average = create(cfg.average)
     tracker = create(cfg.tracker, info)
     torch.manual_seed(cfg.seed)
@@ -110,7 +112,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     optimizer = build_optimizer(cfg, model)
     train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, ranks=ranks, **options)
     ranks.own_randomness(cfg.seed)
-    return Parts(train_step, key, schedule, average, source, augment, tracker, ancestry)
+    return Parts(train_step, key, schedule, average, source, augment, mix, tracker, ancestry)
 
 
 def step_key(config: dict[str, Any], options: dict[str, Any]) -> str:
@@ -203,7 +205,8 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     def training_images(indices: Tensor) -> tuple[Tensor, Tensor]:
         return images.train_images[indices], images.train_labels[indices]
 
-    shuffling = {"augment": parts.augment, "shuffle": cfg.data.shuffle, "seed": cfg.seed}
+    mixing = {"mix": parts.mix, "num_classes": num_classes}
+    shuffling = {"augment": parts.augment, **mixing, "shuffle": cfg.data.shuffle, "seed": cfg.seed}
     return Loaders(
         train=loader(*training_images(kept), cfg.batch_size, **shuffling),
         val=loader(*training_images(held_out), cfg.eval_batch_size) if len(held_out) else None,

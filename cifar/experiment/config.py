@@ -107,6 +107,7 @@ class Config:
     average: dict[str, Any] = MISSING
     data: Data = field(default_factory=Data)
     augment: dict[str, Any] = MISSING
+    mix: dict[str, Any] = MISSING
     device: Device = field(default_factory=Device)
     tracker: dict[str, Any] = MISSING
 

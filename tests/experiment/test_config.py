@@ -142,8 +142,8 @@ def test_hash_changes_with_what_can_change_the_numbers_and_with_nothing_else(com
     ]
     assert len({hash_of(*overrides) for overrides in same}) == 1
     others = [["lr=0.01"], ["seed=1"], ["model=vgg16"], ["device.threads=1"], ["data.limit=10"], ["optimizer=adamw"],
-              ["augment=none"], ["data=random"], ["batch_size=50"], ["epochs=2"], ["init_from=x"],
-              ["accumulate=2"], ["on_nonfinite=skip"]]  # fmt: skip
+              ["augment=none"], ["mix=mixup"], ["mix=cutmix"], ["data=random"], ["batch_size=50"], ["epochs=2"],
+              ["init_from=x"], ["accumulate=2"], ["on_nonfinite=skip"]]  # fmt: skip
     assert len({hash_of(*overrides) for overrides in [[], *others]}) == len(others) + 1
 
 

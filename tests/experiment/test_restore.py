@@ -34,9 +34,9 @@ from cifar.training.measures.divergence import Watch
 from cifar.training.trainer import Trainer
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
 
-OPTIMIZERS, SCHEDULES, AUGMENTS = (
+OPTIMIZERS, SCHEDULES, AUGMENTS, MIXES = (
     sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-    for group in ("optimizer", "schedule", "augment")
+    for group in ("optimizer", "schedule", "augment", "mix")
 )
 FOLDERS = [ROOT / "conf", ROOT / "tests" / "conf"]  # what they name may be built
 TIMES = ("time_seconds", "train/images_per_second")
@@ -140,6 +140,7 @@ def test_a_run_cut_many_times_equals_the_uncut_one_with_every_optimizer_and_sche
     "overrides",
     [
         *[[f"augment={augment}"] for augment in AUGMENTS],
+        *[[f"mix={mix}", "accumulate=2"] for mix in MIXES],
         ["label_smoothing=0.2", "accumulate=3"],
         ["log_every=1"],
         ["log_every=100"],

@@ -118,6 +118,20 @@ def test_every_choice_of_every_group_builds_and_takes_a_step(
         assert bool([*tmp_path.glob("wandb/offline-run-*")]) == (choice == "wandb")
 
 
+def test_what_is_trained_on_mixtures_is_evaluated_on_images(tmp_path: Path, compose: Compose) -> None:
+    for name in ("mixed", "again", "plain"):
+        (tmp_path / name).mkdir()
+    words = [*QUIET, "data.val_size=20", "accumulate=2", "label_smoothing=0.1"]
+    run(compose(*words, "mix=both"), tmp_path / "mixed")
+    run(compose(*words), tmp_path / "plain")
+    assert losses(tmp_path / "mixed") != losses(tmp_path / "plain")
+    same = [*words, "data.split_seed=0", "epochs=0", f"init_from={tmp_path / 'mixed' / 'checkpoint.pt'}"]
+    run(compose(*same), tmp_path / "again")
+    mixed, again = (read_summary(tmp_path / name) for name in ("mixed", "again"))
+    for key in ("test_loss", "test_accuracy", "val_loss", "val_accuracy"):
+        assert mixed[key] == again[key]
+
+
 @pytest.mark.parametrize(
     "override", ["device.precision=bf16", "device.channels_last=true", "device.threads=1", "label_smoothing=0.1"]
 )

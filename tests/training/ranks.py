@@ -14,6 +14,7 @@ from torch import Tensor, nn, optim
 
 from cifar.data.augment.crops import CropFlip
 from cifar.data.loader import Loader
+from cifar.data.mix import Cutmix, Mixup, OneOf
 from cifar.training.averaging.batch_statistics import recompute
 from cifar.training.batch_norm import synchronise
 from cifar.training.devices.device import Device
@@ -133,6 +134,20 @@ def loaded(ranks: Ranks) -> list[tuple[Tensor, Tensor]]:
     return [*loader(11, ranks, batch_size=4, shuffle=True, augment=CropFlip(), seed=3).epoch(5, start=1)]
 
 
+def mixed(ranks: Ranks) -> dict[str, Any]:
+    """Take a step on every mixed batch of an epoch, the last of which has two images."""
+    model = make()
+    if ranks.are_several:
+        synchronise(model)
+    step = TrainingStep(model, OPTIMIZERS["sgd"](model.parameters()), CPU, label_smoothing=0.1, ranks=ranks)
+    mix = OneOf([Mixup(), Cutmix(probability=1.0)])
+    images = loader(22, ranks, batch_size=5, shuffle=True, augment=CropFlip(), seed=3, mix=mix, num_classes=10)
+    rows = [
+        step(inputs.double(), labels, images.size_of(index)) for index, (inputs, labels) in enumerate(images.epoch(2))
+    ]
+    return {"state": copy.deepcopy(model.state_dict()), "rows": torch.stack(rows)}
+
+
 def everything(ranks: Ranks) -> dict[str, Any]:
     """Return all that the tests look at, of these ranks."""
     found: dict[str, Any] = {}
@@ -149,6 +164,7 @@ def everything(ranks: Ranks) -> dict[str, Any]:
     found["recomputed/own"] = recomputed(ranks, is_synchronised=False, accumulate=1)
     found["recomputed/all"] = recomputed(ranks, is_synchronised=True, accumulate=2)
     found["loaded"] = loaded(ranks)
+    found["mixed"] = mixed(ranks)
     found["agreed"] = ranks.agreed(ranks.rank, -ranks.rank)
     found["told"] = ranks.told("from the first" if ranks.leads else None)
     found["gathered"] = ranks.gathered(ranks.rank)

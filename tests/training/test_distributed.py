@@ -9,7 +9,7 @@ from torch import nn
 from cifar.base.errors import UserError
 from cifar.training.batch_norm import is_synchronised, synchronise
 from cifar.training.distributed import Ranks, split
-from tests.training.ranks import OPTIMIZERS, SIZES, SMALL, Net, evaluated, loaded, recomputed, run_ranks, train
+from tests.training.ranks import OPTIMIZERS, SIZES, SMALL, Net, evaluated, loaded, mixed, recomputed, run_ranks, train
 
 Found = list[dict[str, Any]]
 ALONE = Ranks()
@@ -51,6 +51,11 @@ def test_parts_of_a_batch_are_divided_too(found: Found) -> None:
         own = train(ALONE, "sgd", [12] * 20, is_synchronised=False, accumulate=2 * len(found))
         assert_same(rank["parts/own"], own)
         assert_same(rank["parts/all"], train(ALONE, "sgd", SIZES, is_synchronised=True, accumulate=2))
+
+
+def test_mixed_batches_are_the_same_for_one_device_and_several(found: Found) -> None:
+    for rank in found:
+        assert_same(rank["mixed"], mixed(ALONE))
 
 
 def test_all_ranks_have_the_same_weights_to_the_last_bit(found: Found) -> None:

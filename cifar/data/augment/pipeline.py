@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cifar.base.errors import UserError
+from cifar.base.limits import refuse_no_parts
 
 
 class Augment(Protocol):
@@ -48,14 +48,7 @@ class Pipeline:
     parts: Sequence[Augment]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.parts, list | tuple) or not self.parts:
-            raise UserError(f"augment.parts={self.parts!r} is not possible: it takes a list with at least one part.")
-        for number, part in enumerate(self.parts):
-            if not callable(getattr(part, "draw", None)) or not callable(getattr(part, "apply", None)):
-                raise UserError(
-                    f"augment.parts[{number}]={part!r} is not possible: it takes a part with a _target_ that has the "
-                    "methods draw and apply, as in cifar/data/augment/."
-                )
+        refuse_no_parts("augment.parts", self.parts, "draw", "apply")
 
     def draw(self, order: Tensor, generator: torch.Generator, epoch: int = 0, seed: int = 0) -> Tensor:
         """Return the parts' choices side by side, drawn in the parts' order."""

@@ -23,6 +23,7 @@ ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "page": (4, True),
     "keep_best": (4, False),
     "average": (4, {"_target_": "cifar.training.averaging.averages.NoAverage"}),
+    "mix": (4, {"_target_": "cifar.data.mix.Unmixed"}),
     "data.classes": (4, None),
     "data.split_seed": (1, "=seed"),
     "data.test_limit": (1, None),

@@ -50,7 +50,7 @@ class RecordedStep(TrainingStep):
                 "device.graph=true is not possible with device.precision=fp16, whose steps can't be recorded, as they "
                 "are taken or not: device.precision=bf16 can."
             )
-        self.recordings: dict[torch.Size, Recording] = {}
+        self.recordings: dict[tuple[torch.Size, torch.Size], Recording] = {}
         self.place_lrs()
 
     def place_lrs(self) -> None:
@@ -71,9 +71,9 @@ class RecordedStep(TrainingStep):
 
     def __call__(self, inputs: Tensor, labels: Tensor, num_images: int | None = None) -> Tensor:
         """Take one optimizer step; see `TrainingStep`."""
-        if inputs.shape not in self.recordings:
+        if (inputs.shape, labels.shape) not in self.recordings:
             self.warm_up(inputs, labels)
-        recording = self.recordings[inputs.shape]
+        recording = self.recordings[inputs.shape, labels.shape]
         recording.inputs.copy_(inputs)
         recording.labels.copy_(labels)
         recording.replay()
@@ -81,7 +81,7 @@ class RecordedStep(TrainingStep):
 
     def warm_up(self, inputs: Tensor, labels: Tensor, num_images: int | None = None) -> float:
         """Record the step for batches of this shape; return the seconds it took."""
-        if inputs.shape in self.recordings:
+        if (inputs.shape, labels.shape) in self.recordings:
             return 0.0
         start = perf_counter()
         place, targets = torch.empty_like(inputs).copy_(inputs), labels.clone()
@@ -91,7 +91,7 @@ class RecordedStep(TrainingStep):
                 for _ in range(WARM_UP_STEPS):
                     TrainingStep.__call__(self, place, targets)
             results, replay = self.device.record(lambda: TrainingStep.__call__(self, place, targets))
-        self.recordings[inputs.shape] = Recording(place, targets, results, replay)
+        self.recordings[inputs.shape, labels.shape] = Recording(place, targets, results, replay)
         self.device.wait()
         return perf_counter() - start
 

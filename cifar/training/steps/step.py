@@ -51,8 +51,9 @@ class TrainingStep:
             group["lr"] = lr
 
     def __call__(self, inputs: Tensor, labels: Tensor, num_images: int | None = None) -> Tensor:
-        """Take one optimizer step on inputs (B, C, H, W) and labels (B,), unless fp16's gradient is not finite.
+        """Take one optimizer step on inputs (B, C, H, W) and labels, unless fp16's gradient is not finite.
 
+        Labels are classes, (B,), or each class's share, (B, number of classes); then the largest counts as correct.
         The batch has `num_images` if that is not B, because others have the rest. Returns, on the device, the loss, the
         number of images classified correctly, the norm of the gradient and the factor on the loss, (4,).
         """
@@ -87,7 +88,7 @@ class TrainingStep:
                 loss, logits = self.compute_loss(part, targets, num_images)
                 self.scaler.scale(loss).backward()
                 loss_sum += loss.detach()
-                num_correct += (logits.detach().argmax(dim=1) == targets).sum()
+                num_correct += (logits.detach().argmax(dim=1) == largest(targets)).sum()
             self.running.end(count)
         return torch.stack([loss_sum, num_correct])
 
@@ -98,7 +99,8 @@ class TrainingStep:
         precise = logits if logits.dtype == torch.float64 else logits.float()
         if not len(labels):
             return precise.sum(), logits
-        loss = F.cross_entropy(precise, labels, label_smoothing=self.label_smoothing)
+        targets = labels.to(precise) if labels.is_floating_point() else labels
+        loss = F.cross_entropy(precise, targets, label_smoothing=self.label_smoothing)
         return loss * (len(labels) / num_images), logits
 
     def find_scale(self, inputs: Tensor, labels: Tensor, num_images: int) -> None:
@@ -185,3 +187,8 @@ class TrainingStep:
         self.scaler = other.scaler
         self.set_lrs([float(group["lr"]) for group in other.optimizer.param_groups])
         self.optimizer.zero_grad()
+
+
+def largest(labels: Tensor) -> Tensor:
+    """Return the classes (N,) that labels are, or have the largest share in them."""
+    return labels.argmax(dim=1) if labels.is_floating_point() else labels

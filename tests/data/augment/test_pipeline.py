@@ -86,7 +86,10 @@ def test_every_choice_depends_on_seed_and_epoch_alone_and_can_begin_anywhere(com
         ([], "augment.parts=[] is not possible: it takes a list with at least one part."),
         (None, "augment.parts=None is not possible"),
         ({"a": CropFlip()}, "augment.parts={'a': CropFlip(padding=4, flip=True)} is not possible"),
-        ([CropFlip(), {"padding": 3}], "augment.parts[1]={'padding': 3} is not possible: it takes a part with a "),
+        (
+            [CropFlip(), {"padding": 3}],
+            "augment.parts[1]={'padding': 3} is not possible: it takes what has a _target_ ",
+        ),
     ],
 )
 def test_what_is_no_list_of_parts_is_refused(parts: Any, message: str) -> None:

@@ -99,6 +99,14 @@ def test_the_hash_of_a_run_of_the_first_format_is_still_the_same(cut: Path, comp
     assert restore(cfg, cut, [])[1] is not None
 
 
+def test_a_run_from_before_there_were_mixes_mixes_nothing_and_may_not_begin_to(cut: Path, compose: Compose) -> None:
+    assert "mix" not in read_checkpoint(cut / "checkpoint.pt")["config"]
+    cfg, _ = restore(compose(f"resume={cut}"), cut, [], FOLDERS)
+    assert cfg.mix == {"_target_": "cifar.data.mix.Unmixed"}
+    with pytest.raises(UserError, match=r"mix\._target_=cifar\.data\.mix\.Mixup is not possible for the run"):
+        restore(compose("mix=mixup", f"resume={cut}"), cut, ["mix=mixup"], FOLDERS)
+
+
 def test_every_key_that_is_new_since_the_first_format_says_what_runs_before_it_did(compose: Compose) -> None:
     known = {*flatten(read_checkpoint(FIRST / "checkpoint.pt")["config"])}
     schemas = (("", Config), ("data.", Data), ("device.", Device), ("checkpoint.", Checkpoint))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn, optim
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar.base.errors import UserError
@@ -210,6 +211,37 @@ def test_a_step_measures_what_torch_does_before_the_weights_change(accumulate: i
     norm = torch.cat([part.flatten() for part in gradient]).norm()
     found = step(inputs, labels)
     torch.testing.assert_close(found, torch.stack([loss.detach(), torch.tensor(3.0), norm, torch.tensor(1.0)]))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_mixed_labels_weigh_the_losses_of_both_classes_and_the_larger_share_counts(
+    accumulate: int, smoothing: float
+) -> None:
+    step = make_step(TrainingStep, accumulate=accumulate, label_smoothing=smoothing)
+    step.model.eval()  # parts then give what the whole batch does
+    inputs, _ = batch(8)
+    logits = step.model(inputs)
+    best, worst = logits.argmax(1), logits.argmin(1)
+    share = torch.tensor([0.7, 0.7, 0.2, 0.2, 0.2, 1.0, 0.0, 0.6])
+    labels = (
+        torch.zeros(8, 10).scatter_(1, best[:, None], share[:, None]).scatter_(1, worst[:, None], 1 - share[:, None])
+    )
+    own, other = (F.cross_entropy(logits, each, reduction="none", label_smoothing=smoothing) for each in (best, worst))
+    loss = (share * own + (1 - share) * other).mean()
+    norm = torch.cat([part.flatten() for part in torch.autograd.grad(loss, [*step.model.parameters()])]).norm()
+    found = step(inputs, labels)
+    torch.testing.assert_close(found, torch.stack([loss.detach(), torch.tensor(4.0), norm, torch.tensor(1.0)]))
+
+
+def test_a_recorded_step_takes_mixed_labels_and_plain_ones() -> None:
+    inputs, labels = batch(8)
+    shares = F.one_hot(labels, 10).float() * 0.7 + F.one_hot(labels.roll(1), 10).float() * 0.3
+    rows = []
+    for kind, device in ((TrainingStep, CPU), (RecordedStep, RECORDING)):
+        step = make_step(kind, device=device)
+        rows.append(torch.stack([step(inputs, given) for given in (labels, shares, labels, shares.roll(1, 0))]))
+    assert torch.equal(*rows)
 
 
 def test_an_ordinary_step_is_not_kept() -> None:
