@@ -86,9 +86,10 @@ def factors(norm: _BatchNorm, number: Tensor, num_seen: int, num_after: int) -> 
 
 def synchronise(model: nn.Module) -> None:
     """Let every batch norm of the model average over all ranks' images; parameters and keys stay what they are."""
+    uncompiled = {"forward": torch.compiler.disable(Synchronised.forward)}  # here, as this imports the whole compiler
     for module in model.modules():
         if isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward:
-            module.__class__ = type(f"Synchronised{type(module).__name__}", (Synchronised, type(module)), {})
+            module.__class__ = type(f"Synchronised{type(module).__name__}", (Synchronised, type(module)), uncompiled)
 
 
 def is_synchronised(module: nn.Module) -> bool:
@@ -99,7 +100,6 @@ def is_synchronised(module: nn.Module) -> bool:
 class Synchronised(_BatchNorm):
     """What `synchronise` makes of an ordinary batch norm."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, inputs: Tensor) -> Tensor:  # (N, C, …) of this rank, also with N = 0
         """Return the inputs normalised by the statistics of all ranks' inputs, in training."""
         if not self.training:

@@ -41,6 +41,12 @@ def test_the_overview_imports_nothing_that_takes_time() -> None:
     assert not {"torch", "hydra", "omegaconf", "numpy", "wandb", "optuna", "matplotlib", "scipy", "yaml"} & {*imported}
 
 
+def test_what_builds_a_run_does_not_import_the_compiler() -> None:
+    code = "import sys, cifar.experiment.run; print('torch._dynamo' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stdout == "False\n"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_helps_with_examples_first(command: Command, verb: str) -> None:
     shown = command(verb, "--help", program=("-m", "cifar"))
