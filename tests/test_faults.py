@@ -405,7 +405,7 @@ def random_faults(folder: Path, name: str, number: int) -> dict[str, int]:
         run: dict[str, Any] = results(folder / f"run{index}")
         assert_identical(expected, run, f"run{index}")
     assert counts["signals"] == number
-    assert 1 <= counts["runs"] <= number + 1
+    assert counts["runs"] >= 1
     return counts
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, write_own_parts
+from tests.conftest import ROOT, read_summary, write_own_parts
 
 TINY = ["augment=none", "model.width=4", "batch_size=50", "tracker=none", "device=cpu", "device.threads=1"]
-Cifar = Callable[..., subprocess.CompletedProcess[str]]
+Cifar = Callable[..., list[str]]
 
 
-def call(words: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def call(words: list[str], cwd: Path, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, which is to be a good one."""
     result = subprocess.run(
-        words, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        words, cwd=cwd, env={**os.environ, **environment}, input=given, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, f"{words}\n{result.stdout}\n{result.stderr}"
     return result
@@ -44,14 +44,32 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "site"
 
 
+PROGRAM = """
+import json, sys
+from cifar.commands.main import main
+
+sys.argv = ["cifar"]
+for words in json.loads(sys.stdin.read()):
+    try:
+        main(words)
+    except SystemExit as end:
+        if end.code:
+            raise
+    print("\\0", end="", flush=True)
+"""
+
+
 @pytest.fixture(name="cifar")
 def _cifar(site: Path, tmp_path: Path) -> Cifar:
-    """Return a function that calls the installed `cifar` in a folder that holds the user's own parts."""
-    write_own_parts(tmp_path)
-    program = "import sys; from cifar.commands.main import main; sys.argv[0] = 'cifar'; main()"
+    """Return a function that calls the installed `cifar` for each of the commands, in a folder with the user's own parts.
 
-    def cifar(*words: str) -> subprocess.CompletedProcess[str]:
-        return call([sys.executable, "-P", "-c", program, *words], tmp_path, PYTHONPATH=str(site))
+    One process does all of them, as torch is what takes the time; what each printed is returned.
+    """
+    write_own_parts(tmp_path)
+
+    def cifar(*commands: list[str]) -> list[str]:
+        done = call([sys.executable, "-P", "-c", PROGRAM], tmp_path, json.dumps(commands), PYTHONPATH=str(site))
+        return done.stdout.split("\0")[:-1]
 
     return cifar
 
@@ -66,39 +84,40 @@ def test_the_wheel_holds_the_configuration_and_the_page(site: Path) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P came with 3.11")
 def test_parts_of_ones_own_are_run_swept_resumed_reported_and_searched(tmp_path: Path, cifar: Cifar) -> None:
-    own = ["--config-dir", "conf", "data=flowers", "model=mine", "augment=strong", *TINY[1:]]
-    done = cifar("run", *own)
-    assert "small_cnn with" in done.stdout
-    (run,) = (tmp_path / "outputs").glob("*/*")
-    config = json.loads((run / "summary.json").read_text())["config"]
+    conf = ["--config-dir", "conf"]
+    own = [*conf, "data=flowers", "model=mine", "augment=strong", *TINY[1:]]
+    search = ["model=mine", "data=digits", "data.limit=100", "data.val_size=50", *TINY]
+    done, some, _, searched = cifar(
+        ["run", *own, "hydra.run.dir=run"],
+        ["run", *own, "data.classes=[rose,tulip]", "hydra.run.dir=two"],
+        ["run", "-m", *own, "seed=0,1", "data.val_size=50", "hydra.sweep.dir=multirun/s"],
+        ["tune", *search, "lr=interval(0.001,0.1)", "trials=1", "folder=t", *conf],
+    )
+    assert "small_cnn with" in done
+    config = read_summary(tmp_path / "run")["config"]
     assert config["model"]["_target_"] == "mynets.small_cnn"
     assert [part["_target_"].rpartition(".")[2] for part in config["augment"]["parts"]] == [
         "CropFlip", "TrivialAugment", "Grey",
     ]  # fmt: skip
-    cifar("run", "-m", *own, "seed=0,1", "data.val_size=50", "hydra.sweep.dir=multirun/s")
+    assert "200 training, 0 validation and 40 test images" in some
     assert (tmp_path / "multirun" / "s" / "report.html").exists()
-    shutil.rmtree(tmp_path / "multirun" / "s" / "1")
-    assert "All 2 jobs" in cifar("resume", "multirun/s", "--config-dir", "conf").stdout
-    assert (
-        "cifar run --config-dir"
-        in cifar("report", "multirun/s").stdout + (tmp_path / "multirun" / "s" / "runs.csv").read_text()
-    )
-    some = cifar("run", *own, "data.classes=[rose,tulip]", "hydra.run.dir=two")
-    assert "200 training, 0 validation and 40 test images" in some.stdout
-    experiment = cifar("run", "--config-dir", "conf", "data=flowers", "experiment=mine", *TINY, "epochs=1")
-    assert "small_cnn with" in experiment.stdout
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="python -P came with 3.11")
-def test_a_model_of_ones_own_is_searched_from_an_empty_folder(tmp_path: Path, cifar: Cifar) -> None:
-    words = ["model=mine", "data=digits", "data.limit=100", "data.val_size=50", *TINY]
-    searched = cifar("tune", *words, "lr=interval(0.001,0.1)", "trials=1", "folder=t", "--config-dir", "conf")
-    assert "All 1 trials of t are done" in searched.stdout
-    assert f"cifar run --config-dir {tmp_path}/conf -m model=mine data=digits" in searched.stdout
+    assert "All 1 trials of t are done" in searched
+    assert f"cifar run --config-dir {tmp_path}/conf -m model=mine data=digits" in searched
     assert (tmp_path / "t" / "report.md").exists()
-    longer = cifar("tune", "folder=t", "trials=2", "--config-dir", "conf")
-    assert "All 2 trials of t are done (1 were before)." in longer.stdout
-    summary = json.loads((tmp_path / "t" / "1" / "summary.json").read_text())
+
+    shutil.rmtree(tmp_path / "multirun" / "s" / "1")
+    resumed, reported, experiment, longer = cifar(
+        ["resume", "multirun/s", *conf],
+        ["report", "multirun/s"],
+        ["run", *conf, "data=flowers", "experiment=mine", *TINY, "epochs=1"],
+        ["tune", "folder=t", "trials=2", *conf],
+    )
+    assert "All 2 jobs" in resumed
+    assert "cifar run --config-dir" in reported + (tmp_path / "multirun" / "s" / "runs.csv").read_text()
+    assert "small_cnn with" in experiment
+    assert len([*(tmp_path / "outputs").glob("*/*/summary.json")]) == 1
+    assert "All 2 trials of t are done (1 were before)." in longer
+    summary = read_summary(tmp_path / "t" / "1")
     assert summary["config"]["model"]["_target_"] == "mynets.small_cnn"
     assert summary["flags"] == ["--config-dir", f"{tmp_path}/conf"]
     assert not [word for word in summary["overrides"] if word.startswith("hydra")]
