@@ -61,9 +61,9 @@ for words in json.loads(sys.stdin.read()):
 
 @pytest.fixture(name="cifar")
 def _cifar(site: Path, tmp_path: Path) -> Cifar:
-    """Return a function that calls the installed `cifar` for each of the commands, in a folder with the user's own parts.
+    """Return a function that calls the installed `cifar` with each of the words, where the user's own parts lie.
 
-    One process does all of them, as torch is what takes the time; what each printed is returned.
+    One process makes all the calls, as torch is what takes the time; what each printed is returned.
     """
     write_own_parts(tmp_path)
 

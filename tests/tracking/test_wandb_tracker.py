@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ def make_tracker(folder: Path, mode: str = "auto", timeout_seconds: float = 2) -
 
 def records(run_folder: Path) -> list[dict[str, Any]]:
     """Return what an offline run holds, read back with wandb's own tool."""
+    (held,) = run_folder.glob("*.wandb")
+    return read_back(run_folder, held.stat().st_mtime_ns)
+
+
+@lru_cache
+def read_back(run_folder: Path, _time: int) -> list[dict[str, Any]]:
+    """Return the records, once for what was written last at that time."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run_folder)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
