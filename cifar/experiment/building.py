@@ -27,8 +27,8 @@ from cifar.data.mix import Mix
 from cifar.data.sources.source import Source
 from cifar.data.splits import stratified_split
 from cifar.experiment.arguments import refuse_unfit, refuse_unfit_inside
-from cifar.experiment.config import resolve
-from cifar.experiment.stored.ancestry import SPLIT, Ancestry, may_have_seen
+from cifar.experiment.config import NEW, resolve
+from cifar.experiment.stored.ancestry import Ancestry, may_have_seen, split_of
 from cifar.experiment.stored.weights import load_weights
 from cifar.tracking.tracking import NoTracker, RunInfo
 from cifar.training.averaging.averages import Average
@@ -100,7 +100,8 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     model = create(cfg.model)
     ancestry: Ancestry | None = []
     if cfg.init_from is not None and not info.is_resumed:
-        ancestry = load_weights(model, absolute(cfg.init_from))
+        head = head_of(cfg, model) if cfg.init_head == NEW else []
+        ancestry = load_weights(model, absolute(cfg.init_from), head)
         warn_of_seen_images(cfg, ancestry)
     if device.fast_conv:
         speed_up(model)
@@ -113,6 +114,26 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     train_step = build_step(model, optimizer, device, key=key, is_resumed=info.is_resumed, ranks=ranks, **options)
     ranks.own_randomness(cfg.seed)
     return Parts(train_step, key, schedule, average, source, augment, mix, tracker, ancestry)
+
+
+def head_of(cfg: DictConfig, model: nn.Module) -> list[str]:
+    """Return the model's weights whose shapes the number of classes decides, by their names in its state_dict.
+
+    They are found by building the model for one class more. Raises `UserError` if there are none.
+    """
+    other, number = cfg.copy(), int(cfg.model.get("num_classes", cfg.data.num_classes))
+    other.data.num_classes = number + 1
+    if "num_classes" in other.model:
+        other.model.num_classes = number + 1
+    with torch.random.fork_rng(devices=[]):
+        larger = create(other.model).state_dict()
+    head = [key for key, value in model.state_dict().items() if key not in larger or larger[key].shape != value.shape]
+    if not head:
+        raise UserError(
+            f"init_head=new is not possible for model._target_={cfg.model._target_}: none of its weights depends on "
+            "the number of classes. Its file in conf/model should hand that on, as num_classes: ${data.num_classes}"
+        )
+    return head
 
 
 def step_key(config: dict[str, Any], options: dict[str, Any]) -> str:
@@ -141,7 +162,7 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
 
 def warn_of_seen_images(cfg: DictConfig, ancestry: Ancestry | None) -> None:
     """Warn if the first weights may have been trained on the images that are held out."""
-    if may_have_seen(ancestry, {key: cfg.data[key] for key in SPLIT}):
+    if may_have_seen(ancestry, split_of(resolve(cfg)["data"])):
         log.warning(
             "The weights of init_from, or those that they began with, were not trained with this run's data.val_size "
             "and data.split_seed (as far as is known), so they may have seen the validation images: the validation "

@@ -9,25 +9,24 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
 
 from cifar.base.errors import UnknownKeyError, UserError
 from cifar.base.nested import flatten
 from cifar.base.paths import why_no_file
-from cifar.data.sources.class_folders import content_of, num_classes_in
 from cifar.experiment.stored.ancestry import content_hash
 from cifar.experiment.stored.formats import without_defaults
+from cifar.experiment.values.resolvers import resolvers_heard
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 VIEWS = ("none", "mirror", "mirror_translate")
 REACTIONS = ("stop", "skip")
+HEADS = KEEP, NEW = "keep", "new"
 AUTO = "auto"  # the value of resume that asks for whatever the folder holds
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -93,6 +92,7 @@ class Config:
     eval_batch_size: int = MISSING
     seed: int = MISSING
     init_from: str | None = MISSING
+    init_head: str = MISSING
     label_smoothing: float = MISSING
     tta: str = MISSING
     on_nonfinite: str = MISSING
@@ -113,38 +113,6 @@ class Config:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
-# ${constructor:${model._target_}} is "resnet50": a name for a folder that belongs to one model
-OmegaConf.register_new_resolver("constructor", lambda target: target.rpartition(".")[2], replace=True)
-# ${times:0.05,${batch_size}} is a learning rate for the mean of a batch that was found for the sum
-OmegaConf.register_new_resolver("times", lambda first, second: first * second, replace=True)
-# ${num_classes:${data.classes},10} is as many as are chosen, or all ten
-OmegaConf.register_new_resolver("num_classes", lambda chosen, all: all if chosen is None else len(chosen), replace=True)
-
-
-def pick(name: Any, choices: dict[str, Any]) -> Any:
-    """Return the value of a choice: ${pick:${data.source.labels},{fine:100,coarse:20}}."""
-    if name not in choices:
-        raise UserError(f"{name!r} is not possible: it takes one of {', '.join(choices)}.")
-    return choices[name]
-
-
-OmegaConf.register_new_resolver("pick", pick, replace=True)
-# ${classes_in:${data.root}} and ${pictures_in:${data.root}} tell of a folder how many classes and what files it has
-OmegaConf.register_new_resolver("classes_in", num_classes_in, replace=True)
-OmegaConf.register_new_resolver("pictures_in", content_of, replace=True)
-# What OmegaConf puts before the message of a resolver of ours
-RESOLVING = f"{UserError.__name__} raised while resolving interpolation: "
-
-
-@contextmanager
-def resolvers_heard() -> Iterator[None]:
-    """Raise the `UserError` of a resolver of ours as it is, which OmegaConf has wrapped."""
-    try:
-        yield
-    except InterpolationResolutionError as error:
-        if not (error.msg or "").startswith(RESOLVING):
-            raise
-        raise UserError(str(error.msg).removeprefix(RESOLVING).splitlines()[0]) from None
 
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -184,6 +152,7 @@ RULES: dict[str, Rule] = {
     "eval_batch_size": whole(1),
     "seed": SEED,
     "label_smoothing": ("a number from 0 to less than 1", lambda value: 0 <= value < 1),
+    "init_head": ("one of " + ", ".join(HEADS), lambda value: value in HEADS),
     "tta": ("one of " + ", ".join(VIEWS), lambda value: value in VIEWS),
     "on_nonfinite": ("one of " + ", ".join(REACTIONS), lambda value: value in REACTIONS),
     "checkpoint.every_epochs": whole(1, or_null=", or null"),

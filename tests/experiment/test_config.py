@@ -93,7 +93,7 @@ def test_data_root_is_cifar10_root_or_data(compose: Compose, monkeypatch: pytest
     [
         "lr=0", "lr=-1", "lr=nan", "lr=inf", "epochs=-1", "batch_size=0", "accumulate=0", "eval_batch_size=0",
         "seed=-1",
-        "label_smoothing=1", "label_smoothing=-0.1", "log_every=0", "on_nonfinite=maybe", "tta=six",
+        "label_smoothing=1", "label_smoothing=-0.1", "log_every=0", "on_nonfinite=maybe", "tta=six", "init_head=other",
         "checkpoint.every_epochs=0", "checkpoint.every_minutes=0", "checkpoint.keep=0",
         "data.limit=0",
         "data.classes=[cat]", "data.classes=[cat,cat]", "data.classes=[]",

@@ -32,8 +32,9 @@ from cifar.commands.messages.config_files import (
     word_at,
     yaml_message,
 )
-from cifar.experiment.config import RESOLVING, RULES, unknown_key
+from cifar.experiment.config import RULES, unknown_key
 from cifar.experiment.typed.words import explain_word
+from cifar.experiment.values.resolvers import RESOLVING
 
 COMPOSES = ("hydra", "omegaconf", "yaml", "antlr4")  # what reads the command line and the configuration's files
 COMPILES = ("torch._dynamo", "torch._inductor", "triton")

@@ -7,8 +7,8 @@ from typing import Any
 from cifar.base.errors import UserError
 from cifar.base.paths import absolute
 
-# What decides which images a run held out.
-SPLIT = ("val_size", "split_seed")
+# What decides which images a run held out, of those of its data set.
+SPLIT = ("val_size", "split_seed", "classes")
 
 Ancestry = list[dict[str, Any]]  # the splits of the runs that trained the weights, the first one first
 
@@ -53,11 +53,26 @@ def seen_by(checkpoint: dict[str, Any]) -> Ancestry | None:
         return None
     counters = checkpoint.get("counters", checkpoint)  # which were parts of their own before format 4
     is_trained = not isinstance(counters, dict) or counters.get("step") != 0
-    return [*before, {key: data.get(key) for key in SPLIT}] if is_trained else before
+    return [*before, split_of(data)] if is_trained else before
+
+
+def split_of(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides which images a run held out, of the `data` of its configuration."""
+    source = data.get("source")
+    target = str(source.get("_target_")) if isinstance(source, dict) else None
+    known = {key: data[key] for key in SPLIT if data.get(key) is not None}
+    return known | ({} if target is None else {"source": target.rpartition(".")[2]})
 
 
 def may_have_seen(ancestry: Ancestry | None, split: dict[str, Any]) -> bool:
-    """Return whether weights may have been trained on the images that a `split` holds out."""
+    """Return whether weights may have been trained on the images that a `split` holds out.
+
+    Runs on another data set, as far as is known, have not.
+    """
     if not split["val_size"]:
         return False
-    return ancestry is None or any(entry.get(key) != split[key] for entry in ancestry for key in SPLIT)
+    if ancestry is None:
+        return True
+    source = split.get("source")
+    of_same_data = [entry for entry in ancestry if None in (source, entry.get("source")) or entry["source"] == source]
+    return any(entry.get(key) != split.get(key) for entry in of_same_data for key in SPLIT)

@@ -20,6 +20,7 @@ FORMAT_VERSION = 4
 # for another key's value. Those that came since format 2 enter no hash while they have this value.
 ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "tta": (1, "none"),
+    "init_head": (4, "keep"),
     "page": (4, True),
     "keep_best": (4, False),
     "average": (4, {"_target_": "cifar.training.averaging.averages.NoAverage"}),

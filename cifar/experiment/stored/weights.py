@@ -8,7 +8,7 @@ import copy
 import logging
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,11 @@ class Found:
         return ", ".join(words)
 
 
-def load_weights(model: nn.Module, path: Path) -> Ancestry | None:
+def load_weights(model: nn.Module, path: Path, head: Sequence[str] = ()) -> Ancestry | None:
     """Load the weights in a file into `model`, and say what was taken off them.
 
-    Returns the runs that trained the weights, None if the file does not tell. Raises `UserError` if the file holds
-    none, several that fit, or as `load_state` does.
+    The weights of the `head`, by their names, stay as they are. Returns the runs that trained the weights, None if the
+    file does not tell. Raises `UserError` if the file holds none, several that fit, or as `load_state` does.
     """
     try:
         content: dict[str, Any] = load_file(path) if is_safetensors(path) else read_checkpoint(path)
@@ -59,17 +59,36 @@ def load_weights(model: nn.Module, path: Path) -> Ancestry | None:
     except UserError as error:
         raise UserError(f"init_from={error}") from error
     origin = f"init_from={str(path)!r}"
-    if content.keys() >= OWN:
-        load_state(model, weights_of(content, origin), origin)
-        return seen_by(content)
-    found = choose(model, content, path)
-    load_state(model, found.state, f"{origin} ({found})" if str(found) else origin)
+    is_own = content.keys() >= OWN
+    found = Found((), weights_of(content, origin)) if is_own else choose(model, content, path, head)
+    take(model, with_own_head(model, found.state, head), f"{origin} ({found})" if str(found) else origin)
     notes = [str(found)] if str(found) else []
+    if head:
+        own = model.state_dict()
+        new = ", ".join(f"{key} {tuple(own[key].shape)}" for key in head)
+        notes.append(f"all is taken but the head, which is new: {new}")
     if count(found.state) < count(model.state_dict()):  # torch lets them be when a plain dict lacks them
         notes.append(f"{COUNTER} is missing and begins at 0")
     if notes:
         log.info(f"{origin}: {'; '.join(notes)}")
-    return None
+    return seen_by(content) if is_own else None
+
+
+def take(model: nn.Module, state: dict[str, Any], origin: str) -> None:
+    """Load the weights; where names are the same and shapes are not, the refusal tells of a new head."""
+    own = model.state_dict()
+    try:
+        load_state(model, state, origin)
+    except UserError as error:
+        if state.keys() >= {key for key in own if not key.endswith(COUNTER)}:
+            raise UserError(f"{error}. For other classes than it was trained on: init_head=new") from None
+        raise
+
+
+def with_own_head(model: nn.Module, state: dict[str, Any], head: Sequence[str]) -> dict[str, Any]:
+    """Return the weights with the model's own in place of those of the head."""
+    own = model.state_dict()
+    return {**{key: value for key, value in state.items() if key not in head}, **{key: own[key] for key in head}}
 
 
 def weights_of(checkpoint: dict[str, Any], origin: str) -> dict[str, Any]:
@@ -104,10 +123,11 @@ def is_safetensors(path: Path) -> bool:
     return start == b"{" and length <= path.stat().st_size
 
 
-def choose(model: nn.Module, content: dict[str, Any], path: Path) -> Found:
+def choose(model: nn.Module, content: dict[str, Any], path: Path, head: Sequence[str] = ()) -> Found:
     """Return the only state_dict in the file that fits, or the one that comes nearest; raise `UserError` for several.
 
-    Averaged weights (EMA) beside the last ones are such a case: which are meant, only the user knows.
+    Those of the `head` need not fit. Averaged weights (EMA) beside the last ones are such a case: which are meant, only
+    the user knows.
     """
     own = model.state_dict()
     candidates = [unwrapped(found, own) for found in state_dicts(content)]
@@ -115,7 +135,7 @@ def choose(model: nn.Module, content: dict[str, Any], path: Path) -> Found:
         entries = ", ".join(map(repr, [*content][:5])) or "nothing"
         raise UserError(f"init_from={str(path)!r} holds no weights: there is {entries}.")
     scratch = copy.deepcopy(model)
-    fitting = [found for found in candidates if fits(found.state, scratch)]
+    fitting = [found for found in candidates if fits(with_own_head(model, found.state, head), scratch)]
     if not fitting:
         return max(candidates, key=lambda found: len(found.state.keys() & own.keys()))
     if any(not equal(found.state, fitting[0].state) for found in fitting[1:]):

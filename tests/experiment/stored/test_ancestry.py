@@ -96,7 +96,7 @@ def test_the_images_that_weights_have_seen_are_remembered_over_runs(
         run(compose(*QUIET, *[word for word in words if word not in runs], *parents), tmp_path / name)
         warned[name] = "may have seen the validation images" in caplog.text
     assert warned == {"a": False, "b": True, "c": True, "d": False, "e": False, "f": False, "g": False}
-    chain = [{"val_size": 0, "split_seed": 0}, {"val_size": 20, "split_seed": 0}]
+    chain = [{"val_size": size, "split_seed": 0, "source": "RandomImages"} for size in (0, 20)]
     content = read_checkpoint(tmp_path / "c" / "checkpoint.pt")
     assert content["ancestry"] == read_summary(tmp_path / "c")["ancestry"] == chain
     assert seen_by(content) == [*chain, chain[1]]
@@ -113,6 +113,10 @@ def test_what_is_not_known_may_have_been_seen() -> None:
     assert not may_have_seen([split], split)
     assert may_have_seen([{"val_size": 5, "split_seed": 2}, split], split)
     assert not may_have_seen(None, {"val_size": 0, "split_seed": 1})
+    assert may_have_seen([split], {**split, "classes": ["a", "b"]})  # of which other images are held out
+    other = {"val_size": 0, "split_seed": 1, "source": "CIFAR10"}
+    assert may_have_seen([other], {**split, "source": "CIFAR10"})
+    assert not may_have_seen([other], {**split, "source": "CIFAR100"})
     config = {"init_from": None, "data": split}
     assert seen_by({"config": config, "step": 3}) == [split]  # the first format
     assert seen_by({"config": {**config, "init_from": "a.pt"}, "step": 3}) is None
