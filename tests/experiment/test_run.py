@@ -16,7 +16,6 @@ from cifar.models.resnet import resnet50
 from cifar.tracking.tracking import RunInfo
 from cifar.training.devices.device import DEFAULT_THREADS
 from tests.conftest import QUIET, ROOT, Compose, read_metrics, read_summary
-from tests.experiment.test_config import CHOICES, small_data
 
 INFO = RunInfo("run", None, {})
 
@@ -90,32 +89,6 @@ def test_init_from_the_courses_file_is_where_training_starts(tmp_path: Path, com
     loaded = build_parts(cfg, INFO).model
     assert isinstance(loaded.fc, nn.Linear)
     assert (loaded.fc.bias == 3).all()
-
-
-# data=cifar10 takes its steps in test_real_data.py
-@pytest.mark.parametrize(("group", "choice"), [choice for choice in CHOICES if choice != ("data", "cifar10")])
-def test_every_choice_of_every_group_builds_and_takes_a_step(
-    tmp_path: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch, group: str, choice: str
-) -> None:
-    overrides = [
-        override for override in QUIET if not override.startswith(f"{group}")
-    ]  # so the choice's own values hold
-    if (group, choice) in (("device", "cuda"), ("device", "mps")):
-        with pytest.raises(UserError, match=f"device={choice} is not possible"):
-            run(compose(*overrides, f"{group}={choice}"), tmp_path)
-        return
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    if choice.startswith("speedrun"):  # its groups of weights are those of its own model
-        overrides = [*(override for override in overrides if not override.startswith("model.")), "model.widths=[4,4,4]"]
-    smaller = ["model.width=2"] if choice.startswith("wrn") else []  # the same code in a tenth of the time
-    if group == "data":
-        smaller = small_data(choice, tmp_path / "data", monkeypatch)
-    given = [f"{group}={choice}", *smaller, "data.val_size=10", "data.limit=20", "epochs=1", "init_from=null"]
-    run(compose(*overrides, *given), tmp_path)
-    assert read_summary(tmp_path)["steps"] == 2
-    if group == "tracker":
-        assert bool([*tmp_path.glob("wandb/offline-run-*")]) == (choice == "wandb")
 
 
 def test_what_is_trained_on_mixtures_is_evaluated_on_images(tmp_path: Path, compose: Compose) -> None:
