@@ -125,7 +125,9 @@ def test_ctrl_c_in_a_terminal_leaves_an_offline_run_that_goes_on_with_the_same_i
     assert len(steps[0]) < 24
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, start: Start, command: Command, signum: int) -> None:
     run = start("-m", *QUIET, *SLOW, "epochs=4", "+model.build_seconds=0,-1,0.01,0.02", "hydra.sweep.dir=multirun/one")
     run.wait_for("Job 2 starts")
@@ -240,7 +242,7 @@ def has_stepped(folder: Path) -> bool:
     return (folder / "metrics.jsonl").is_file() and bool((folder / "metrics.jsonl").read_text())
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
     tmp_path: Path, start: Start, signum: int
 ) -> None:
@@ -260,6 +262,7 @@ def test_a_signal_stops_a_sweep_side_by_side_and_all_its_jobs_are_saved(
     assert not (tmp_path / "side" / "2" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_job_side_by_side_is_being_built_loses_nothing(tmp_path: Path, start: Start) -> None:
     arguments = ["-m", *QUIET, *SLOW, "epochs=10", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     run = start(*arguments, "+model.build_seconds=0,3", "hydra.sweep.dir=side")
@@ -411,7 +414,7 @@ def random_faults(folder: Path, name: str, number: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", ["KILL"])
 def test_signals_at_a_few_random_moments(tmp_path: Path, name: str) -> None:
-    random_faults(tmp_path, name, 6)
+    random_faults(tmp_path, name, 3)
 
 
 @pytest.mark.slow
