@@ -23,7 +23,7 @@ CLUSTER := cluster
 
 cluster: install
 	sh tests/cluster_packages.sh
-	$(BIN)/python -m pytest -m "$(CLUSTER)" -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "$(CLUSTER)" -rs
 
 bench: install
 	$(BIN)/cifar bench --model resnet50 vgg16 --steps 10 --rounds 9 --json outputs/bench.json

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,38 +84,32 @@ def ray_started(folder: Path) -> Iterator[RayCluster]:
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "5",
     }
-    (port,) = free_ports(1)
-    address, log = f"127.0.0.1:{port}", (folder / "log").open("wb")
-    nodes = list[subprocess.Popen[bytes]]()
+    (port,), nodes = free_ports(1), list[subprocess.Popen[bytes]]()
     with environment_with(RAY_AUTH_MODE="disabled"):  # it listens on this machine only
-        environment = {**os.environ, **quick, "PYTHONPATH": str(HERE.parents[2])}
-
-        def start(*words: str) -> None:
-            nodes.append(
-                subprocess.Popen(ray_start(*words), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
-            )
-            wait_for_nodes(address, len(nodes), environment)
-
         try:
-            start("--head", "--include-dashboard=false", f"--port={port}")
-            start(f"--address={address}")
-            yield RayCluster(address, nodes[1])
+            for words in (["--head", "--include-dashboard=false", f"--port={port}"], [f"--address=127.0.0.1:{port}"]):
+                path = folder / f"{len(nodes)}.log"
+                with path.open("wb") as log:
+                    nodes.append(
+                        subprocess.Popen(
+                            ray_start(*words), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                            env={**os.environ, **quick, "PYTHONPATH": str(HERE.parents[2])},
+                        )
+                    )  # fmt: skip
+                wait_for_text(path, "Ray runtime started", 120)
+            yield RayCluster(f"127.0.0.1:{port}", nodes[1])
         finally:
             for node in reversed(nodes):  # as `ray stop`, but of these nodes alone
                 kill_tree(node.pid)
                 node.wait()
-            log.close()
 
 
-def wait_for_nodes(address: str, number: int, environment: dict[str, str]) -> None:
-    """Wait until the cluster has so many nodes."""
-    text, command = "", [str(Path(sys.executable).parent / "ray"), "status", f"--address={address}"]
-    for _ in range(30):
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        text = result.stdout + result.stderr
-        if f"/{number}.0 CPU" in text:
-            return
-    raise AssertionError(f"the cluster has not {number} nodes:\n{text}")
+def wait_for_text(path: Path, text: str, seconds: float) -> None:
+    """Wait until the text stands in the file."""
+    deadline = time.monotonic() + seconds
+    while text not in path.read_text():
+        assert time.monotonic() < deadline, path.read_text()
+        time.sleep(0.1)
 
 
 def free_ports(count: int) -> list[int]:

@@ -36,7 +36,7 @@ def test_jobs_save_on_ctrl_c_and_lost_ones_fail_and_are_resumed(
     tmp_path: Path, start: Start, command: Command, ray_cluster: RayCluster
 ) -> None:
     sweep, ray = tmp_path / "s", ["hydra/launcher=ray", f"hydra.launcher.address={ray_cluster.address}"]
-    run = start("-m", *WORDS, *ray, "epochs=30", "seed=0,1", "hydra.sweep.dir=s")
+    run = start("-m", *WORDS, *ray, "epochs=20", "seed=0,1", "hydra.sweep.dir=s")
     for number in "01":
         wait_for_step(sweep / number, 6)
     run.send(signal.SIGINT)
@@ -61,12 +61,12 @@ def test_jobs_save_on_ctrl_c_and_lost_ones_fail_and_are_resumed(
         rf"Job {other}: its process or its node is lost \(\w+\)\. What it had saved is there\.", again.text
     )
     assert "Traceback" not in again.text
-    assert not all(step(sweep / number) == 180 for number in "01")
+    assert not all(step(sweep / number) == 120 for number in "01")
 
     done = command("s", MODEL, ray[1], program=RESUME)
     assert done.returncode == 0, done.stderr
     assert "All 2 jobs of s are done" in done.stdout
-    assert_as_left_alone(sweep, "01", command, "epochs=30", "seed=0,1")
+    assert_as_left_alone(sweep, "01", command, "epochs=20", "seed=0,1")
 
 
 def test_where_no_cluster_answers_one_message_says_so(tmp_path: Path, command: Command) -> None:

@@ -51,7 +51,7 @@ def test_jobs_go_on_without_the_terminal_and_when_they_are_cut(
     tmp_path: Path, start: Start, command: Command, slurm: Path
 ) -> None:
     sweep, again = tmp_path / "s", ("-m", "cifar", "resume")
-    run = start("-m", *WORDS, *SMALL, "epochs=60", "seed=0,1", "hydra.sweep.dir=s")
+    run = start("-m", *WORDS, *SMALL, "epochs=40", "seed=0,1", "hydra.sweep.dir=s")
     run.wait_for(r"Submitted 2 jobs as SLURM's (\d+); their output goes to s/.submitit")
     for number in "01":
         wait_for_step(sweep / number, 6)
@@ -77,7 +77,7 @@ def test_jobs_go_on_without_the_terminal_and_when_they_are_cut(
     assert [read_summary(sweep / number)["times_resumed"] for number in "01"] == [1, 1]
     assert "Job 1 is saved, and SLURM starts it again." in texts(sweep, ids(sweep)["1"])
     assert "Traceback" not in texts(sweep, ids(sweep)["0"]) + texts(sweep, ids(sweep)["1"])
-    assert_as_left_alone(sweep, "01", command, "epochs=60", "seed=0,1")
+    assert_as_left_alone(sweep, "01", command, "epochs=40", "seed=0,1")
 
 
 def test_who_submits_and_leaves_finds_the_report_and_resumes_what_is_missing(
