@@ -87,7 +87,8 @@ BLOCKS = "\n".join(
 LINE = r"^(?:\.venv/bin/)?(?:cifar|python run\.py) .*?(?=\s{2,}#|$)"
 LINES = [line.strip() for line in re.findall(LINE, BLOCKS, flags=re.MULTILINE)]
 RUN = r"\S*cifar run|python run\.py"
-COMMANDS = sorted({re.sub(RUN, "", line) for line in LINES if re.match(RUN, line)})
+RANKS = re.findall(r"^ *(?:srun )?torchrun .*?(?:run\.py|-m cifar run)( .*?)(?=\s{2,}#|$)", BLOCKS, flags=re.MULTILINE)
+COMMANDS = sorted({*(re.sub(RUN, "", line) for line in LINES if re.match(RUN, line)), *RANKS})
 SEARCHES = sorted({line.partition(" tune ")[2] for line in LINES if " tune " in line and "folder=" not in line})
 
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 NUM_JOBS = 24
 MODEL = "model._target_=tests.tiny_model.Slow"
 WORDS = [
-    *QUIET, MODEL, "+model.seconds=0.02", "data.val_size=20", "epochs=4", "checkpoint.every_epochs=1",
+    *QUIET, MODEL, "+model.seconds=0.02", "data.val_size=20", "epochs=8", "checkpoint.every_epochs=1",
     "device.threads=1", f"seed=range(0,{NUM_JOBS})",
 ]  # fmt: skip
 ENGINES = {
@@ -65,7 +65,7 @@ def test_a_sweep_that_is_killed_in_its_midst_equals_the_uncut_one(
     sweep = tmp_path / "s"
     run = start("-m", *WORDS, *words, "hydra.sweep.dir=s")
     wait_until(lambda: is_in_its_midst(sweep), "some jobs are done", seconds=400)
-    run.send(signal.SIGKILL)
+    run.send(signal.SIGKILL, to_group=True)
     run.end()
     if engine == "slurm":  # its jobs do not end with the terminal
         array = re.search(r"SLURM's (\d+)", run.text)
