@@ -52,6 +52,7 @@ from cifar.sweeps.plan import (
     write_plan,
 )
 from cifar.sweeps.planning import base_changes, base_of, check_jobs, take_up
+from hydra_plugins.cifar_framework.launchers import RayLauncher, SlurmLauncher
 
 log = logging.getLogger(__name__)
 
@@ -248,6 +249,11 @@ def name_job(prefix: str) -> None:
 
 
 def register() -> None:
-    """Let Hydra use this sweeper where it would use its basic one."""
+    """Let Hydra use this sweeper where it would use its basic one, and know our launchers.
+
+    It finds these by itself only in a folder called hydra_plugins on Python's path, which an editable install has not.
+    """
     Plugins.instance().class_name_to_class[NAME] = PlannedSweeper
+    for launcher in (SlurmLauncher, RayLauncher):
+        Plugins.instance().register(launcher)
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=SweeperConf, provider="cifar")

@@ -1,4 +1,4 @@
-"""What is said where an engine's packages are not installed, by an interpreter that does not see them."""
+"""The engines as the installed command has them, and what it says where their packages are missing."""
 
 import os
 import subprocess
@@ -55,3 +55,12 @@ def test_an_engine_that_is_not_installed_is_one_line_with_the_way_to_install_it(
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}"}
     done = subprocess.run(without_site, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{message}\n")
+
+
+@pytest.mark.parametrize("word", ["slurm hydra.launcher.cpus_per_task=0", "ray hydra.launcher.num_cpus=0"])
+def test_the_installed_command_knows_its_launchers_wherever_it_is_given(tmp_path: Path, word: str) -> None:
+    command = [str(Path(sys.executable).with_name("cifar")), *SWEEP, *f"hydra/launcher={word}".split()]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{word.split()[1]} is not possible: it takes "), done
