@@ -13,7 +13,9 @@ TARGET, POSITIONAL = "_target_", "_args_"  # Hydra's
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def refuse_unfit(group: str, target: Any, names: Iterable[str], num_handed_over: int = 0) -> None:
+def refuse_unfit(
+    group: str, target: Any, names: Iterable[str], num_handed_over: int = 0, is_partial: bool = False
+) -> None:
     """Raise `UserError` for the first key below `group` that the `target` does not take, or that it lacks.
 
     Its first `num_handed_over` parameters come from the program. What can't be looked up, or is not written in Python,
@@ -30,7 +32,7 @@ def refuse_unfit(group: str, target: Any, names: Iterable[str], num_handed_over:
     for name in given:
         if name not in named and not takes_any:
             raise unknown_key(f"{group}.{name}", named)
-    for parameter in parameters:
+    for parameter in [] if is_partial else parameters:  # what is called later may get more then
         if parameter.name in named and parameter.default is parameter.empty and parameter.name not in given:
             raise UserError(f"{group}.{parameter.name} can't be left out.")
 
@@ -42,5 +44,5 @@ def refuse_unfit_inside(group: str, node: Any) -> None:
     for name, value in node.items() if isinstance(node, dict) else enumerate(node):
         key = f"{group}.{name}"
         if isinstance(value, dict) and TARGET in value and POSITIONAL not in value:
-            refuse_unfit(key, value[TARGET], map(str, value))
+            refuse_unfit(key, value[TARGET], map(str, value), is_partial=bool(value.get("_partial_")))
         refuse_unfit_inside(key, value)

@@ -106,7 +106,7 @@ def build_parts(cfg: DictConfig, info: RunInfo) -> Parts:
     if device.fast_conv:
         speed_up(model)
     model.to(device.torch_device, memory_format=device.memory_format)
-    options = {key: cfg[key] for key in ("label_smoothing", "accumulate", "on_nonfinite")}
+    options = {key: cfg[key] for key in ("label_smoothing", "accumulate", "on_nonfinite", "clip_norm")}
     key = step_key(resolve(cfg), options)
     if device.sync_batch_norm and ranks.are_several:
         synchronise(model)

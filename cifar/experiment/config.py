@@ -96,6 +96,7 @@ class Config:
     label_smoothing: float = MISSING
     tta: str = MISSING
     on_nonfinite: str = MISSING
+    clip_norm: float | None = MISSING
     log_every: int = MISSING
     page: bool = MISSING
     keep_best: bool = MISSING
@@ -155,6 +156,7 @@ RULES: dict[str, Rule] = {
     "init_head": ("one of " + ", ".join(HEADS), lambda value: value in HEADS),
     "tta": ("one of " + ", ".join(VIEWS), lambda value: value in VIEWS),
     "on_nonfinite": ("one of " + ", ".join(REACTIONS), lambda value: value in REACTIONS),
+    "clip_norm": ("a positive number, or null", lambda value: value is None or is_positive(value)),
     "checkpoint.every_epochs": whole(1, or_null=", or null"),
     "checkpoint.every_minutes": ("a positive number, or null", lambda value: value is None or is_positive(value)),
     "checkpoint.keep": whole(1, MOST_KEPT),

@@ -93,7 +93,8 @@ def test_data_root_is_cifar10_root_or_data(compose: Compose, monkeypatch: pytest
     [
         "lr=0", "lr=-1", "lr=nan", "lr=inf", "epochs=-1", "batch_size=0", "accumulate=0", "eval_batch_size=0",
         "seed=-1",
-        "label_smoothing=1", "label_smoothing=-0.1", "log_every=0", "on_nonfinite=maybe", "tta=six", "init_head=other",
+        "label_smoothing=1", "label_smoothing=-0.1", "log_every=0", "on_nonfinite=maybe", "clip_norm=0",
+        "tta=six", "init_head=other",
         "checkpoint.every_epochs=0", "checkpoint.every_minutes=0", "checkpoint.keep=0",
         "data.limit=0",
         "data.classes=[cat]", "data.classes=[cat,cat]", "data.classes=[]",
@@ -143,7 +144,8 @@ def test_hash_changes_with_what_can_change_the_numbers_and_with_nothing_else(com
     assert len({hash_of(*overrides) for overrides in same}) == 1
     others = [["lr=0.01"], ["seed=1"], ["model=vgg16"], ["device.threads=1"], ["data.limit=10"], ["optimizer=adamw"],
               ["augment=none"], ["mix=mixup"], ["mix=cutmix"], ["data=random"], ["batch_size=50"], ["epochs=2"],
-              ["init_from=x"], ["accumulate=2"], ["on_nonfinite=skip"]]  # fmt: skip
+              ["init_from=x"], ["accumulate=2"], ["on_nonfinite=skip"],
+              ["clip_norm=1"], ["optimizer=sam"], ["average=ema"]]  # fmt: skip
     assert len({hash_of(*overrides) for overrides in [[], *others]}) == len(others) + 1
 
 

@@ -21,6 +21,8 @@ from cifar.training.devices.device import Device
 from cifar.training.distributed import Ranks
 from cifar.training.evaluating.evaluation import evaluate
 from cifar.training.optimizers import Muon
+from cifar.training.steps.kept import build_step
+from cifar.training.steps.sharpness import SAM
 from cifar.training.steps.step import TrainingStep
 from tests.processes import WARM
 
@@ -31,6 +33,7 @@ OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "adamw": lambda weights: optim.AdamW(weights, lr=0.01, weight_decay=0.1),
     "sgd": lambda weights: optim.SGD(weights, lr=0.05, momentum=0.9, nesterov=True),
     "muon": lambda weights: Muon(weights, lr=0.02),
+    "sam": lambda weights: SAM(weights, 0.05, 0.1, True, 0.01, partial(optim.SGD, momentum=0.9)),
 }
 SIZES = [12, 12, 7, 12, 9] * 4  # of 20 batches, which two or three ranks do not always divide
 SMALL = [4, 3, 2, 1] * 5  # … of which some ranks have one image or none
@@ -75,9 +78,8 @@ def train(ranks: Ranks, name: str, sizes: list[int], is_synchronised: bool, accu
     model = make()
     if is_synchronised and ranks.are_several:
         synchronise(model)
-    step = TrainingStep(
-        model, OPTIMIZERS[name](model.parameters()), CPU, label_smoothing=0.1, accumulate=accumulate, ranks=ranks
-    )
+    options: dict[str, Any] = {"label_smoothing": 0.1, "accumulate": accumulate, "clip_norm": 0.5, "ranks": ranks}
+    step = build_step(model, OPTIMIZERS[name](model.parameters()), CPU, key="ranks", **options)
     rows = []
     for inputs, labels in batches(sizes):
         places = ranks.places(len(labels), accumulate)

@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from torch.optim._muon import _zeropower_via_newtonschulz
 
 from cifar.base.errors import UserError
 from cifar.experiment.building import build_optimizer
+from cifar.experiment.python import compose as compose_words
+from cifar.models.resnet_he import resnet18
 from cifar.training.optimizers import Muon, orthogonalise, parameter_groups, refuse_unknown
-from tests.conftest import ROOT, Compose
+from cifar.training.steps.sharpness import SAM
+from tests.conftest import ROOT, Compose, write_own_parts
 from tests.tiny_model import tiny
 
 
@@ -223,6 +227,23 @@ def test_a_groups_key_that_the_optimizer_does_not_know_is_refused() -> None:
     refuse_unknown([{"names": ".*", "epochs": 1, "momentum": 0.5}], optim.SGD(model.parameters()))
     with pytest.raises(UserError, match=r"no key .momentum. in .* It has: names, epochs, lr, betas"):
         refuse_unknown([{"names": ".*", "momentum": 0.5}], optim.Adam(model.parameters()))
+
+
+def test_the_optimizers_of_the_docs_are_built_with_a_rate_that_falls_towards_the_first_layer(tmp_path: Path) -> None:
+    write_own_parts(tmp_path)
+    cfg = compose_words(["model=resnet18", "optimizer=lion", "lr=0.001"], config_dir=tmp_path / "conf")
+    model = resnet18()
+    optimizer = build_optimizer(cfg, model)
+    assert type(optimizer).__module__ == "timm.optim.lion"
+    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    assert len(rates) == len([*model.parameters()])
+    by_layer = {int(name.partition(".")[0]): rates[id(weight)] for name, weight in model.named_parameters()}
+    expected = [0.17, 0.24, 0.24, 0.34, 0.34, 0.49, 0.49, 0.7, 0.7, 1]
+    assert [*by_layer.values()] == pytest.approx([0.001 * factor for factor in expected])
+    sharp = build_optimizer(compose_words(["optimizer=sam_adamw"], config_dir=tmp_path / "conf"), tiny())
+    assert isinstance(sharp, SAM)
+    assert isinstance(sharp.base, optim.AdamW)
+    assert (sharp.base.defaults["weight_decay"], sharp.base.defaults["lr"], sharp.rho) == (0.05, 0.001, 0.1)
 
 
 def test_groups_are_chosen_by_name_the_first_match_counts() -> None:

@@ -52,7 +52,11 @@ def make_trainer(
     torch.manual_seed(0)
     model = tiny()
     options = {"epochs": 2, "log_every": 1, **options}
-    of_step = {key: options.pop(key) for key in ("label_smoothing", "accumulate", "on_nonfinite") if key in options}
+    of_step = {
+        key: options.pop(key)
+        for key in ("label_smoothing", "accumulate", "on_nonfinite", "clip_norm")
+        if key in options
+    }
     step = TrainingStep(model, make_optimizer(model.parameters()), CPU, **of_step)
     return Trainer(step, schedule or Constant(), loader, val_loader, log_metrics=log_metrics, **options), logged
 

@@ -23,6 +23,7 @@ ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "init_head": (4, "keep"),
     "page": (4, True),
     "keep_best": (4, False),
+    "clip_norm": (4, None),
     "average": (4, {"_target_": "cifar.training.averaging.averages.NoAverage"}),
     "mix": (4, {"_target_": "cifar.data.mix.Unmixed"}),
     "data.classes": (4, None),

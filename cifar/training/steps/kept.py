@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from cifar.training.devices.device import Device
 from cifar.training.steps.recorded import RecordedStep
+from cifar.training.steps.sharpness import SAM, SharpnessAwareStep
 from cifar.training.steps.step import TrainingStep
 
 KEPT: dict[str, TrainingStep] = {}  # the last run's step, under what it depends on; at most one
@@ -22,7 +23,10 @@ def build_step(
     `key` tells what the compiled code depends on. A resumed run gets a step of its own: its optimizer's state is read
     from a file.
     """
-    step = (RecordedStep if device.graph else TrainingStep)(model, optimizer, device, **options)  # type: ignore[arg-type]
+    if isinstance(optimizer, SAM):
+        step: TrainingStep = SharpnessAwareStep(model, optimizer, device, **options)
+    else:
+        step = (RecordedStep if device.graph else TrainingStep)(model, optimizer, device, **options)  # type: ignore[arg-type]
     kept = KEPT.pop(key, None)
     KEPT.clear()
     if kept is None or is_resumed:

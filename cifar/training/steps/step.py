@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from cifar.training.batch_norm import Running, is_synchronised
@@ -33,12 +33,13 @@ class TrainingStep:
         label_smoothing: float = 0.0,
         accumulate: int = 1,
         on_nonfinite: str = "stop",
+        clip_norm: float | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.forward: nn.Module = torch.compile(model) if device.compile else model  # type: ignore[assignment]
         self.label_smoothing, self.accumulate, self.on_nonfinite = label_smoothing, accumulate, on_nonfinite
-        self.ranks = ranks
+        self.clip_norm, self.ranks = clip_norm, ranks
         self.running = Running(model, self.ranks)
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
         self.shares_statistics = any(map(is_synchronised, model.modules()))
@@ -55,16 +56,17 @@ class TrainingStep:
 
         Labels are classes, (B,), or each class's share, (B, number of classes); then the largest counts as correct.
         The batch has `num_images` if that is not B, because others have the rest. Returns, on the device, the loss, the
-        number of images classified correctly, the norm of the gradient and the factor on the loss, (4,).
+        number of images classified correctly, the norm of the gradient before it is clipped, and the factor on the
+        loss, (4,).
         """
         skips = self.on_nonfinite == "skip"
         buffers = [buffer.clone() for buffer in self.model.buffers()] if skips else []
         scale = self.scaler.scale(torch.ones((), device=inputs.device))
-        found = self.compute_gradient(inputs, labels, len(labels) if num_images is None else num_images)
-        self.ranks.add_gradients(self.trained, found)
-        loss, num_correct = found
+        loss, num_correct = self.total_gradient(inputs, labels, len(labels) if num_images is None else num_images)
         self.scaler.unscale_(self.optimizer)
         norm = get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None])
+        if self.clip_norm is not None:
+            clip_grads_with_norm_(self.trained, self.clip_norm, norm)
         if skips and not bool(torch.isfinite(loss + norm)):  # waits for the device
             for buffer, value in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(value)  # the running statistics of batch norm may have overflowed
@@ -72,6 +74,12 @@ class TrainingStep:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         return torch.stack([loss, num_correct, norm, scale])
+
+    def total_gradient(self, inputs: Tensor, labels: Tensor, num_images: int) -> Tensor:
+        """Compute the gradient of the batch of `num_images`, of all ranks; return its loss and number correct, (2,)."""
+        found = self.compute_gradient(inputs, labels, num_images)
+        self.ranks.add_gradients(self.trained, found)
+        return found
 
     def compute_gradient(self, inputs: Tensor, labels: Tensor, num_images: int) -> Tensor:
         """Compute the gradient, summed over `accumulate` parts of the batch; return loss and number correct, (2,).
