@@ -75,6 +75,7 @@ class Parts:
             "device": self.device.hardware_name(),
             "precision": self.device.precision,
             "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            **({"model_changes": changes} if (changes := getattr(self.model, "changes", [])) else {}),
         }
 
 

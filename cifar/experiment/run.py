@@ -1,7 +1,7 @@
 """One run from its configuration: have everything built, train, test, and write down what happened."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +140,7 @@ def train_and_test(
         "image_size": [*loaders.test.images.shape[2:]],
         "normalisation": loaders.normalisation,
     }
-    log_start(cfg, loaders, summary["num_parameters"], device)
+    log_start(cfg, loaders, summary["num_parameters"], device, summary.get("model_changes", []))
     with Guard(parts.tracker) as tracker:
         parts = replace(parts, tracker=tracker)
         trainer = build_trainer(cfg, parts, loaders, folder, facts, checkpoint, after_validation)
@@ -171,7 +171,7 @@ def fit_to_images(model: nn.Module, loader: Loader) -> None:
         fit_to(loader.first_inputs())
 
 
-def log_start(cfg: DictConfig, loaders: Loaders, num_parameters: int, device: str) -> None:
+def log_start(cfg: DictConfig, loaders: Loaders, num_parameters: int, device: str, changes: Sequence[str]) -> None:
     """Say what is trained, on what, with how many images."""
     num_train, num_val = len(loaders.train.labels), len(loaders.val.labels) if loaders.val else 0
     log.info(
@@ -179,6 +179,8 @@ def log_start(cfg: DictConfig, loaders: Loaders, num_parameters: int, device: st
         f"{device}; {num_train:,} training, {num_val:,} validation and "
         f"{len(loaders.test.labels):,} test images"
     )
+    if changes:
+        log.info(f"The model was fitted to small images: {'; '.join(changes)}")
 
 
 def prepare(trainer: Trainer, test_loader: Loader, tta: str) -> dict[str, float]:
