@@ -1,5 +1,6 @@
 """Batches from images that already lie on the training device: order, augmentation, normalisation, no workers."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -43,6 +44,12 @@ class Loader:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.mean = torch.tensor(mean, device=images.device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, device=images.device).view(1, -1, 1, 1)
+
+    def of(self, images: Tensor, labels: Tensor) -> "Loader":
+        """Return a loader as this one, but of other images of the same size."""
+        other = copy.copy(self)
+        other.images, other.labels = images.to(self.images.device), labels.to(self.images.device)
+        return other
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)

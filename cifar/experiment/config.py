@@ -32,7 +32,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # What cannot change a run's numbers does not enter its hash.
 NOT_HASHED = (
-    "resume", "checkpoint", "tracker", "log_every", "page", "keep_best", "data.root",
+    "resume", "checkpoint", "tracker", "log_every", "page", "test_on", "keep_best", "data.root",
     "data.source.root", "data.source.mirrors", "data.source.cache",
 )  # fmt: skip
 
@@ -107,6 +107,7 @@ class Config:
     schedule: dict[str, Any] = MISSING
     average: dict[str, Any] = MISSING
     data: Data = field(default_factory=Data)
+    test_on: dict[str, Any] = field(default_factory=dict)
     augment: dict[str, Any] = MISSING
     mix: dict[str, Any] = MISSING
     device: Device = field(default_factory=Device)

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cifar.base import signals
+from cifar.experiment.beside.extra_sets import build_extra
 from cifar.experiment.building import build_loaders, build_parts
 from cifar.experiment.keeper import look_around
 from cifar.experiment.run import fit_and_test, fit_to_images, go_on_from, new_trainer
@@ -47,7 +48,8 @@ def work(cfg: DictConfig, checkpoint: dict[str, Any] | None) -> None:
         go_on_from(checkpoint, trainer, "The checkpoint")
     trainer.between_batches = partial(between_batches, trainer)
     trainer.after_epoch = partial(after_epoch, trainer)
-    fit_and_test(trainer, loaders.test, cfg.tta, {})
+    extra = build_extra(cfg.test_on, loaders.class_names, loaders.test.images.shape[2:])
+    fit_and_test(trainer, loaders, cfg.tta, extra, {})
 
 
 def between_batches(trainer: Trainer) -> None:

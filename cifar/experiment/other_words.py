@@ -11,7 +11,16 @@ from cifar.experiment.config import RULES, check_value, resolve
 from cifar.experiment.stored.trust import TARGET, as_data
 
 # Keys that may be given, each with those below it.
-MAY_CHANGE = ("tta", "eval_batch_size", "device", "data.root", "data.test_limit", "data.source", f"model.{TARGET}")
+MAY_CHANGE = (
+    "tta",
+    "eval_batch_size",
+    "device",
+    "data.root",
+    "data.test_limit",
+    "data.source",
+    "test_on",
+    f"model.{TARGET}",
+)
 
 
 def with_words(stored: DictConfig, composed: DictConfig, words: Sequence[str]) -> DictConfig:

@@ -28,7 +28,7 @@ from cifar.experiment.typed.command_line import quote, typed
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = "epochs, log_every, page, keep_best, tracker, checkpoint, data.root, on_nonfinite"
+MAY_CHANGE = "epochs, log_every, page, test_on, keep_best, tracker, checkpoint, data.root, on_nonfinite"
 
 
 class LengthError(UserError):

@@ -17,8 +17,10 @@ from cifar.base.locks import Held
 from cifar.base.nested import flatten
 from cifar.base.paths import shown
 from cifar.base.run_folder import git_commit, library_versions, score, write_json
+from cifar.data.extra_sets.extra_set import ExtraSet
 from cifar.data.loader import Loader
 from cifar.experiment.after import Keep, PageMaker, no_page
+from cifar.experiment.beside.extra_sets import build_extra, results_on
 from cifar.experiment.building import Loaders, Parts, build_loaders, build_parts, create
 from cifar.experiment.config import AUTO, check, config_hash, point_hash, resolve
 from cifar.experiment.keeper import Keeper, look_around
@@ -140,6 +142,7 @@ def train_and_test(
         "image_size": [*loaders.test.images.shape[2:]],
         "normalisation": loaders.normalisation,
     }
+    extra = build_extra(cfg.test_on, loaders.class_names, facts["image_size"])
     log_start(cfg, loaders, summary["num_parameters"], device, summary.get("model_changes", []))
     with Guard(parts.tracker) as tracker:
         parts = replace(parts, tracker=tracker)
@@ -151,7 +154,7 @@ def train_and_test(
         }
         write_json(folder / "summary.json", summary)
         with signals.deferred(lambda: write_json(folder / "summary.json", summary | {"status": "interrupted"})):
-            diverged, test = fit_and_test(trainer, loaders.test, cfg.tta, summary)
+            diverged, test = fit_and_test(trainer, loaders, cfg.tta, extra, summary)
         summary |= test.facts()
         predictions = predictions_of(test, loaders)
         keep_predictions(folder, predictions)
@@ -208,20 +211,22 @@ def keep_predictions(folder: Path, predictions: Predictions) -> None:
 
 
 def fit_and_test(
-    trainer: Trainer, test_loader: Loader, tta: str, summary: dict[str, Any]
+    trainer: Trainer, loaders: Loaders, tta: str, extra: dict[str, ExtraSet], summary: dict[str, Any]
 ) -> tuple[DivergedError | None, Evaluation]:
-    """Train and test; whatever happens, the `summary` tells how far it came.
+    """Train and test, then on `extra` sets too; whatever happens, the `summary` tells how far it came.
 
     Returns the error too if the run diverged, because the accuracy of its last state is a result as well.
     """
     diverged = None
     try:
-        summary |= prepare(trainer, test_loader, tta)
+        summary |= prepare(trainer, loaders.test, tta)
         try:
             trainer.fit()
         except DivergedError as error:
             diverged = error
-        test = trainer.test(test_loader, tta)
+        test = trainer.test(loaders.test, tta)
+        if extra:
+            summary["test_on"] = results_on(trainer, loaders, extra)
         return diverged or trainer.watch.verdict(test.loss, trainer.counters.step), test
     finally:
         summary |= trainer.progress()

@@ -80,7 +80,7 @@ def report_run(folder: Path, output: Path, answers: "Stored", images: Any, **cha
     (output / "figures").mkdir(parents=True, exist_ok=True)
     figures = draw_run(answers, run.curves, output / "figures", warnings)
     identity = {"run": run.title, "tta": changed.get("evaluated_tta", "none"), "tta_accuracy": run.tta_accuracy}
-    write_json(output / "evaluation.json", identity | facts(answers))
+    write_json(output / "evaluation.json", identity | facts(answers) | {"test_on": run.test_on})
     write_run_page(run, figures, output, warnings)
     for warning in warnings:
         log.warning(warning)
@@ -98,7 +98,8 @@ def shown(folder: Path, answers: "Stored", images: Any, warnings: list[str], cha
     fields: dict[str, Any] = {
         "tta_accuracy": summary.get("test_tta_accuracy"),
         "tta": str(config.get("tta", "none")),
-    } | {key: value for key, value in changed.items() if key in ("tta_accuracy", "tta", "what")}
+        "test_on": summary.get("test_on", {}),
+    } | {key: value for key, value in changed.items() if key in ("tta_accuracy", "tta", "what", "test_on")}
     if error := summary.get("error"):
         warnings.append(f"The run {summary.get('status', 'failed')}: {error}")
     return Shown(

@@ -49,6 +49,11 @@ class Evaluator:
         averaged = {"averaged": self.average.model}
         return averaged | models if self.average.is_result else models | averaged
 
+    @property
+    def result(self) -> nn.Module:
+        """The model of the run's result."""
+        return next(iter(self.weights.values()))
+
     def after_step(self, step: int) -> None:
         """Take the weights after the `step`-th step into the average, if there is one."""
         if self.average is not None:
@@ -82,7 +87,7 @@ class Evaluator:
     def test(self, loader: Loader, tta: str, counters: Counters) -> tuple[Evaluation, Metrics]:
         """Evaluate the run's result on the test images: once, when all choices are made."""
         self.prepare(counters)
-        result = self.evaluate(next(iter(self.weights.values())), loader, counters, tta)
+        result = self.evaluate(self.result, loader, counters, tta)
         metrics = {"test/loss": result.loss, "test/accuracy": result.accuracy}
         log.info(f"Accuracy of the model on the test images: {100 * result.accuracy:.2f} %")
         if result.tta_accuracy is not None:

@@ -18,8 +18,12 @@ from tests.experiment.test_restore import assert_identical
 
 ELSEWHERE = [("device", "cuda"), ("device", "mps")]  # devices that this machine may lack
 # Each is built and trained twice; those that read CIFAR's files take their steps on made ones, cifar10 in
-# test_real_data.py. What a tracker records is in the tests of tracking/.
-HERE = [choice for choice in CHOICES if choice not in [*ELSEWHERE, ("data", "cifar10")]]
+# test_real_data.py. What a tracker records is in the tests of tracking/, what more test sets tell in those of beside/.
+HERE = [
+    (group, choice)
+    for group, choice in CHOICES
+    if (group, choice) not in [*ELSEWHERE, ("data", "cifar10")] and group != "test_on"
+]
 
 
 def words(group: str, choice: str) -> list[str]:

@@ -161,6 +161,6 @@ def test_defaults_are_visible_in_yaml(compose: Compose) -> None:
         if group in ("experiment", "device"):
             continue
         cfg = yaml.safe_load((ROOT / "conf" / group / f"{choice}.yaml").read_text())
-        node = cfg["source"] if group == "data" else cfg.get(group, cfg)
+        node = cfg["source"] if group == "data" else cfg.get(choice if group == "test_on" else group, cfg)
         arguments = set(inspect.signature(get_object(node["_target_"])).parameters) - handed_over
         assert arguments <= set(node), (group, choice)

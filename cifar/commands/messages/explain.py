@@ -66,13 +66,13 @@ def of_word(error: BaseException) -> str | None:
 def of_choice(error: BaseException) -> str | None:
     """Explain a choice that a group does not have."""
     if isinstance(error, MissingConfigException):
-        if error.missing_cfg_file and error.options:
-            group, _, choice = error.missing_cfg_file.rpartition("/")
+        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+        if options := error.options or (group and group_options(error, group)):  # Hydra has none for one of a list
             if f"{group}={choice}" in INSTALLED:
                 package, extra = INSTALLED[f"{group}={choice}"]
                 install = f"pip install 'cifar-framework[{extra}]'"
                 return f"{group}={choice} needs {package}, which is not installed: {install}"
-            return f"{group}={choice} is not possible: there is {', '.join(error.options)}."
+            return f"{group}={choice} is not possible: there is {', '.join(options)}."
         return f"{first_line(error)}."
     if not isinstance(error, ValueError) or not came_through(error, "hydra._internal.defaults_list"):
         return None

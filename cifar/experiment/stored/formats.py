@@ -22,6 +22,7 @@ ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "tta": (1, "none"),
     "init_head": (4, "keep"),
     "page": (4, True),
+    "test_on": (4, {}),
     "keep_best": (4, False),
     "clip_norm": (4, None),
     "average": (4, {"_target_": "cifar.training.averaging.averages.NoAverage"}),

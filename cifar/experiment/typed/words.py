@@ -12,6 +12,7 @@ from cifar.experiment.config import Config
 from cifar.experiment.typed.command_line import quote
 
 NULL = re.compile(r"(?<![\w'\"/.-])null(?![\w'\"/.-])")
+LISTS = ("test_on",)  # groups of the schema of which none may be chosen, or several
 EXAMPLE = "lr=0.01, model=vgg16 or +data.source.num_train=80"
 
 
@@ -26,7 +27,8 @@ def choose_nothing(words: Sequence[str]) -> list[str]:
 def without_null(word: str) -> str:
     """Return the word with an empty list for every null, if its key is such a group."""
     key, _, value = word.partition("=")
-    is_open_group = re.fullmatch(r"[\w/@-]+", key) and key not in Config.__dataclass_fields__ and key[0] != "-"
+    may_be_open = key in LISTS or key not in Config.__dataclass_fields__
+    is_open_group = re.fullmatch(r"[\w/@-]+", key) and may_be_open and key[0] != "-"
     return f"{key}={NULL.sub('[]', value)}" if is_open_group and value else word
 
 

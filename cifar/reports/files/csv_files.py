@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar.reports.findings.rivals import Rival, rivals
-from cifar.reports.runs.results import STATUSES, Results
+from cifar.reports.runs.results import STATUSES, TEST_ON, Results
 
 FORMULA = ("=", "+", "-", "@")
 
@@ -48,10 +48,12 @@ def runs_csv(results: Results, output: Path) -> str:
         "test_loss", "train_loss",
         "epochs", "steps", "skipped_steps", "train_seconds", "eval_seconds", "images_per_second",
     )  # fmt: skip
-    rows: list[list[Any]] = [["folder", *results.keys, "seed", "status", *names, "config_hash", "error", "command"]]
+    beside = [name for name in results.accuracies if name.startswith(TEST_ON)]
+    header = ["folder", *results.keys, "seed", "status", *names, *beside, "config_hash", "error", "command"]
+    rows: list[list[Any]] = [header]
     for run in results.runs:
         start: list[Any] = [os.path.relpath(run.folder, output), *(run.values[key] for key in results.keys), run.seed]
-        figures = [run.summary.get(name) for name in names]
+        figures = [*(run.summary.get(name) for name in names), *map(run.figure, beside)]
         rows.append([*start, run.status, *figures, run.summary.get("config_hash"), run.error, run.command])
     return csv_text(rows)
 

@@ -5,8 +5,9 @@ run.html beside this module is its template, which goes on from the sweep's page
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ class Shown:
     """A run as its page shows it.
 
     `images` are the test images, uint8 (N, 3, H, W), None if there are none to show. `what` tells what was evaluated
-    where that is not what the run itself did; `facts` are what was run, in words; `command` makes it again.
+    where that is not what the run itself did; `facts` are what was run, in words; `command` makes it again. `test_on`
+    are the results on more test sets, as the summary has them.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Shown:
     tta_accuracy: float | None = None
     tta: str = "none"
     what: str = ""
+    test_on: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,10 @@ def write_run_page(run: Shown, figures: Sequence[Figure], folder: Path, warnings
         confusion=confusion_rows(answers) if len(answers.names()) <= MAX_NAMED else [],
         mistakes=mistakes(answers),
         wrong=wrong_pictures(run),
+        beside=beside_rows(run.test_on),
+        corrupted=[
+            (name, entry["levels"], kind_rows(entry)) for name, entry in run.test_on.items() if "kinds" in entry
+        ],
         num_wrong=int((~correct(answers)).sum()),
         examples=example_rows(run),
         facts=run.facts,
@@ -105,6 +112,26 @@ def verdict(run: Shown) -> list[str]:
         "change is not in it: that takes a sweep over seeds."
     )
     return [*sentences, *calibration_sentence(run.answers)]
+
+
+def beside_rows(test_on: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return for every further test set its name, number of images, accuracy, and the interval of that of one part."""
+    rows = []
+    for name, entry in test_on.items():
+        accuracy, total = entry["accuracy"], entry["num_images"]
+        low, high = Share(round(accuracy * total), total).interval
+        interval = "" if "kinds" in entry else f"{100 * low:.2f}–{100 * high:.2f}"  # of the same images over and over
+        rows.append((name, f"{total:,}", percent(accuracy), interval))
+    return rows
+
+
+def kind_rows(entry: dict[str, Any]) -> list[tuple[str, list[str], str]]:
+    """Return for every kind of images, the worst first, its name, its accuracy at every level and their mean."""
+    means = {kind: fmean(row) for kind, row in entry["kinds"].items()}
+    return [
+        (kind, [f"{100 * value:.2f}" for value in entry["kinds"][kind]], f"{100 * means[kind]:.2f}")
+        for kind in sorted(means, key=lambda kind: means[kind])
+    ]
 
 
 def calibration_sentence(answers: Stored) -> list[str]:

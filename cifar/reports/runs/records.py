@@ -48,6 +48,23 @@ def is_count(value: Any) -> TypeGuard[int]:
     return is_whole(value) and value >= 0
 
 
+def is_test_on(value: Any) -> bool:
+    """Return whether the value is what a run says of more test sets."""
+    return isinstance(value, dict) and all(isinstance(entry, dict) and is_result(entry) for entry in value.values())
+
+
+def is_result(entry: dict[str, Any]) -> bool:
+    """Return whether it is a result on one set: of many images, or of several kinds of them at some levels."""
+    kinds, levels = entry.get("kinds", {}), entry.get("levels", [])
+    if not is_fraction(entry.get("accuracy")) or not is_count(entry.get("num_images")):
+        return False
+    if not isinstance(kinds, dict) or not isinstance(levels, list) or not all(map(is_count, levels)):
+        return False
+    return all(
+        isinstance(row, list) and len(row) == len(levels) and all(map(is_fraction, row)) for row in kinds.values()
+    )
+
+
 # What the report takes from a summary; null stands for what is not known.
 KINDS: dict[str, Callable[[Any], bool]] = {
     "status": lambda value: is_text(value) and value in STATUSES,
@@ -60,6 +77,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("job", "steps", "skipped_steps", "best_val_epoch", "num_parameters"), is_count),
     **dict.fromkeys(("config", "choices", "versions"), lambda value: isinstance(value, dict)),
     "seed": is_whole,
+    "test_on": is_test_on,
     **dict.fromkeys(("overrides", "flags"), is_texts),
 }
 

@@ -19,6 +19,7 @@ from cifar.sweeps.plan import OVER
 COUNTED = ("completed", "diverged")  # the statuses whose accuracies enter the means
 STATUSES = (*OVER, "failed", "interrupted", "running", "pending")
 CURVES = ("train/loss", "val/accuracy")
+TEST_ON = "test_on."  # before the name of a test set beside the run's own
 
 Value = str | int | float | bool | None
 Curve = tuple[list[int], list[float]]  # steps and values
@@ -74,8 +75,11 @@ class Run:
         return run_command(self.overrides, self.summary.get("flags", []))
 
     def figure(self, key: str) -> float | None:
-        """Return a number of its summary, None if there is none."""
-        value = self.summary.get(key)
+        """Return a number of its summary, "test_on.NAME" for the accuracy on that set; None if there is none."""
+        if key.startswith(TEST_ON):
+            value = self.summary.get("test_on", {}).get(key.removeprefix(TEST_ON), {}).get("accuracy")
+        else:
+            value = self.summary.get(key)
         return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
@@ -161,7 +165,13 @@ class Results:
         """The accuracies that are shown, by their names in the summaries; TTA is test-time augmentation."""
         shown = {"val_accuracy": "validation"} if self.has_val else {}
         has_tta = any(run.figure("test_tta_accuracy") is not None for run in self.runs)
-        return shown | {"test_accuracy": "test"} | ({"test_tta_accuracy": "test with TTA"} if has_tta else {})
+        beside = dict.fromkeys(name for run in self.runs for name in run.summary.get("test_on", {}))
+        return (
+            shown
+            | {"test_accuracy": "test"}
+            | ({"test_tta_accuracy": "test with TTA"} if has_tta else {})
+            | {f"{TEST_ON}{name}": f"on {name}" for name in beside}
+        )
 
     @property
     def score_key(self) -> str:
