@@ -29,7 +29,7 @@ HERE = [
 def words(group: str, choice: str) -> list[str]:
     """Return a command's words for two steps of two images, with all that the choice decides left to it."""
     given = [word for word in QUIET if not word.startswith(group)]
-    if choice.startswith("speedrun"):  # its groups of weights are those of its own model
+    if choice.startswith(("speedrun", "ablation")):  # its groups of weights are those of its own model
         given = [*(word for word in given if not word.startswith("model.")), "model.widths=[4,4,4]"]
     if choice.startswith("wrn"):  # the same code in a tenth of the time
         given.append("model.width=2")
