@@ -86,16 +86,21 @@ class Loader:
                 yield batch(slice(first, first + size))
 
     def mixed(
-        self, batch: Callable[[Tensor], tuple[Tensor, Tensor]], first: int, size: int, choices: Sequence[int]
+        self, batch: Callable[[slice | Tensor], tuple[Tensor, Tensor]], first: int, size: int, choices: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """Return what this process has of the mixed batch of the images that are from the `first` on in the epoch."""
-        own = (self.share or torch.arange)(size)  # (n,)
-        partners = (own - 1) % size
-        needed = torch.cat([own, partners]).unique()
-        inputs, labels = batch((first + needed).to(self.images.device))
-        here, there = (torch.searchsorted(needed, places).to(self.images.device) for places in (own, partners))
-        mixed, share = self.mix.apply(inputs[here], inputs[there], choices)
-        return mixed, mixed_labels(labels[here], labels[there], share, self.num_classes)
+        """Return what this process has of a mixed batch, whose images begin with the epoch's `first`."""
+        if self.share is None:
+            inputs, labels = batch(slice(first, first + size))
+            partners, other_labels = inputs.roll(1, 0), labels.roll(1)
+        else:
+            own = self.share(size)  # (n,)
+            before = (own - 1) % size
+            needed = torch.cat([own, before]).unique()
+            found, classes = batch((first + needed).to(self.images.device))
+            here, there = (torch.searchsorted(needed, places).to(self.images.device) for places in (own, before))
+            inputs, labels, partners, other_labels = found[here], classes[here], found[there], classes[there]
+        mixed, share = self.mix.apply(inputs, partners, choices)
+        return mixed, mixed_labels(labels, other_labels, share, self.num_classes)
 
     def first_inputs(self, num_images: int = 5000) -> Tensor:
         """Return the first images (N, C, H, W), normalised and not augmented."""

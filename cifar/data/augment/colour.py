@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cifar.base.limits import number, refuse_impossible
+from cifar.data.augment.constants import constant
 from cifar.data.augment.operations import each_its_own
 from cifar.data.augment.tones import brightness, contrast, saturation
 
@@ -14,7 +15,7 @@ UNIT = 2**24  # factors are whole multiples of 2 ** -24
 AMOUNT = number("a number from 0 to 100", lambda value: 0 <= value <= 100)
 LIMITS = dict.fromkeys(("brightness", "contrast", "saturation"), AMOUNT)
 KERNELS = (brightness, contrast, saturation)
-ORDERS = [*permutations(range(3))]
+ORDERS = tuple(permutations(range(3)))
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ColourJitter:
 
     def apply(self, images: Tensor, choices: Tensor) -> Tensor:
         """Return the images with their colours changed."""
-        orders = torch.tensor(ORDERS, device=images.device)[choices[:, 0]]  # (N, 3)
+        orders = constant(ORDERS, torch.int64, images.device)[choices[:, 0]]  # (N, 3)
         factors = choices[:, 1:].float() / UNIT
         tables = [torch.stack([factor, 1 - factor], dim=1) for factor in factors.unbind(dim=1)]  # (N, 2) each
         rows = torch.arange(len(images), device=images.device)

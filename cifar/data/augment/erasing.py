@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cifar.base.errors import UserError
 from cifar.base.limits import Limit, list_of, number, refuse_impossible, whole_number
+from cifar.data.augment.constants import constant
 
 NUM_TRIES = 10  # for a rectangle that is smaller than the image, as torchvision has it
 UNIT = 2**24  # of the sides of rectangles: float32 holds all multiples below 1 of a 2**24th
@@ -115,5 +116,5 @@ def covered(
     if fill is None:
         colours = images.float().mean((2, 3), keepdim=True).round().to(images.dtype)
     else:
-        colours = torch.tensor([*fill], dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+        colours = constant(tuple(fill), images.dtype, images.device).view(1, -1, 1, 1)
     return torch.where(inside, colours, images)

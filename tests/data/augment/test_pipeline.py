@@ -22,7 +22,7 @@ PARTS: list[Augment] = [
     CropFlip(), TranslateAltflip(2, 4), Unchanged(), Cutout(8), RandomErasing(), ColourJitter(), TrivialAugment(),
     RandAugment(), AutoAugment(),
 ]  # fmt: skip
-CHOICES = sorted(path.stem for path in (ROOT / "conf" / "augment").glob("*.yaml"))
+CHOICES, MIXES = (sorted(path.stem for path in (ROOT / "conf" / name).glob("*.yaml")) for name in ("augment", "mix"))
 
 
 def test_a_pipeline_draws_and_does_what_its_parts_do_one_after_the_other() -> None:
@@ -78,6 +78,28 @@ def test_every_choice_depends_on_seed_and_epoch_alone_and_can_begin_anywhere(com
         changed = augment.apply(images, first)
         assert (changed.shape, changed.dtype) == (images.shape, torch.uint8)
         assert (changed != images).flatten(1).any(1).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_no_batch_reads_a_value_for_which_a_gpu_would_have_to_be_waited_for(
+    compose: Compose, choice: str, mix: str
+) -> None:
+    """Tensors on the device "meta" have none."""
+    cfg = compose(f"augment={choice}", f"mix={mix}")
+    images, labels = photographs(23, 32, 32).to("meta"), torch.arange(23, device="meta")
+    options: dict[str, Any] = {"batch_size": 10, "mean": [0.5] * 3, "std": [0.25] * 3, "shuffle": True}
+    loader = Loader(images, labels, augment=create(cfg.augment), mix=create(cfg.mix), num_classes=23, **options)
+    assert [len(inputs) for inputs, _ in loader.epoch(0)] == [10, 10, 3]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_gpu_makes_the_same_images(compose: Compose, choice: str) -> None:
+    augment, images = create(compose(f"augment={choice}").augment), photographs(300, 32, 32)
+    choices = augment.draw(torch.arange(300), torch.Generator().manual_seed(0))
+    assert torch.equal(augment.apply(images.cuda(), choices.cuda()).cpu(), augment.apply(images, choices))
 
 
 @pytest.mark.parametrize(
