@@ -21,10 +21,12 @@ VERBS = {
     "evaluate": "evaluate a trained run again, and make its page",
     "compare": "compare two trained runs on the same test images",
     "tune": "search for good values with Optuna",
+    "lr-find": "find the range of learning rates at which a configuration learns",
     "bench": "compare a training step with the loop that everybody writes",
     "speedrun": "time recipes over many seeds, compilation apart",
     "workspace": "lay out a Weights & Biases project",
 }
+MEASURING = ("lr-find", "bench", "speedrun")  # their modules stand in a room of their own
 HELP = f"""CIFAR-10 experiments from one command.
 
   cifar run model=resnet50 lr=0.01
@@ -45,7 +47,8 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.argv = [f"cifar {verb}", *rest]
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # parts of the user's own are found here, as `python` finds them
-        import_module(f"cifar.commands.{verb}").command()
+        room = "measuring." if verb in MEASURING else ""
+        import_module(f"cifar.commands.{room}{verb.replace('-', '_')}").command()
     else:
         guess = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {guess[0]!r}?" if guess else " Did you mean cifar run?" if "=" in verb else ""

@@ -22,7 +22,7 @@ BATCH_SIZE = 100
 
 def serve(connection: Connection, words: list[str], rank: int, count: int, meeting: str) -> None:
     """Take as many steps as are asked for, and send the seconds, until asked for none."""
-    from cifar.commands.bench import our_loop
+    from cifar.commands.measuring.bench import our_loop
     from cifar.experiment.typed.compose import compose_words
 
     if count > 1:

@@ -120,7 +120,7 @@ def test_every_key_that_is_new_since_the_first_format_says_what_runs_before_it_d
         for node in called(yaml.safe_load(path.read_text())):
             target = node["_target_"]
             if (then := EARLIER.get(target, target)) in parameters:
-                added = {*node} - {"_target_", *parameters[then]}
+                added = {name for name in node if not name.startswith("_")} - {*parameters[then]}
                 assert added <= {*ADDED_PARAMETERS.get(target, {})}, f"{target} needs a line in ADDED_PARAMETERS"
 
 

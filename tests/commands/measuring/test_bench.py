@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from cifar.base.errors import UserError
-from cifar.commands import bench
-from cifar.commands.bench import OURS, PLAIN, Pictures, matmul_rate, our_loop, plain_loop, step_flops, table
+from cifar.commands.measuring import bench
+from cifar.commands.measuring.bench import OURS, PLAIN, Pictures, matmul_rate, our_loop, plain_loop, step_flops, table
 from cifar.data.images import Images
 from cifar.experiment.typed.compose import compose_words
 from cifar.training.devices.device import Device

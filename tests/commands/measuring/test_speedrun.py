@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cifar.commands import speedrun
-from cifar.commands.speedrun import line, table
+from cifar.commands.measuring import speedrun
+from cifar.commands.measuring.speedrun import line, table
 from cifar.experiment.run import run
 from cifar.experiment.typed.compose import compose_words
 from tests.conftest import QUIET, read_summary
