@@ -27,6 +27,7 @@ from cifar.base.errors import UserError
 
 TIMEOUT_SECONDS = 600.0  # of waiting for another rank, after which that is an error
 WORDS_SECONDS = 1.0  # for another rank to say why it has ended
+SILENT_SECONDS = 3.0  # … and for rank 0 to do so
 LOOK_SECONDS = 0.05
 LAST_WORDS_SECONDS = 20.0  # for rank 0 to show that; torchrun kills what has not ended after 30
 
@@ -200,6 +201,14 @@ def come(store: Any, key: str, seconds: float) -> bool:
                 return False
             sleep(LOOK_SECONDS)
         return True
+    return False
+
+
+def is_to_speak() -> bool:
+    """Return whether rank 0 has ended without a word, and this rank is the first of the others to find that."""
+    store = words()
+    with suppress(RuntimeError):  # the store is gone
+        return not come(store, "over", SILENT_SECONDS) and store.add("noticed", 1) == 1
     return False
 
 

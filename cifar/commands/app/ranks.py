@@ -52,15 +52,18 @@ def refuse(text: str) -> NoReturn:
 
 
 def follow_silently() -> None:
-    """Follow rank 0, and end as it does: it says what there is to say, also what went wrong here alone."""
+    """Follow rank 0, and end as it does: while that lives, it says what there is to say, also what went wrong here."""
     try:
         from cifar.experiment.followers import follow
-        from cifar.training.distributed import GoneError, Ranks, join, part
+        from cifar.training.distributed import GoneError, Ranks, is_to_speak, join, part
 
         try:
             join()
             follow()
-        except GoneError:
+        except GoneError as error:
+            with signals.deferred(lambda: None):  # torchrun stops all when one has ended
+                if is_to_speak():
+                    print(error, file=sys.stderr)
             sys.exit(signals.exit_code() if signals.has_come() else 1)
         except Exception as error:
             text = explain(error) or "".join(traceback.format_exception(error))
