@@ -182,6 +182,17 @@ def is_foreign(name: str) -> bool:
     return found is not None and found["host"] != platform.node()
 
 
+def await_silence(folder: Path) -> None:
+    """Wait for as long as another machine's process may be dead without being known to be; return if it lives."""
+    path, who, before = folder / OWNER, owner(folder), 0.0
+    while who is not None and is_foreign(who) and owner(folder) == who:
+        seconds = silence(path)
+        if seconds is None or seconds < before or seconds > SILENT_SECONDS:
+            return
+        before = seconds
+        sleep(min(1.0, SILENT_SECONDS - seconds + LOOK_SECONDS))
+
+
 def silence(path: Path) -> float | None:
     """Return for how many seconds the file has not changed, by the file system's own clock; None: it is gone.
 

@@ -68,6 +68,32 @@ def test_another_machines_process_counts_as_alive_until_it_is_silent(
         assert (tmp_path / OWNER).read_text() == locks.own_name()
 
 
+def test_a_dead_process_of_another_machine_is_waited_for_and_a_living_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "SILENT_SECONDS", 1.0)
+    for text in (None, f"process 999999 on {platform.node()}\n"):
+        if text is not None:
+            leave(tmp_path, text, age=0)
+        start = time.monotonic()
+        locks.await_silence(tmp_path)
+        assert time.monotonic() - start < 0.5
+    leave(tmp_path, THEIRS, age=0)
+    start = time.monotonic()
+    locks.await_silence(tmp_path)
+    assert time.monotonic() - start > 0.9
+    with locked(tmp_path):
+        assert (tmp_path / OWNER).read_text() == locks.own_name()
+
+    monkeypatch.setattr(locks, "SILENT_SECONDS", 60.0)
+    leave(tmp_path, THEIRS, age=30)
+    threading.Timer(0.5, os.utime, [tmp_path / OWNER]).start()
+    locks.await_silence(tmp_path)
+    assert (locks.silence(tmp_path / OWNER) or 0) < 30
+    with pytest.raises(UserError, match="in use by process 12 on another-node"), locked(tmp_path):
+        raise AssertionError("it was taken")
+
+
 def test_one_that_was_taken_for_dead_notices(tmp_path: Path) -> None:
     with locked(tmp_path):
         held = Held(tmp_path)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifar.base import signals
 from cifar.base.errors import StoppedError, UserError
+from cifar.base.locks import await_silence
 from cifar.base.run_folder import read_summary
 from cifar.experiment.typed.command_line import key_of
 from cifar.sweeps.plan import OVER, OWN_NUMBER, find_runs
@@ -47,6 +48,7 @@ class Elsewhere:
             config.hydra.job.id, config.hydra.job.num = job_id, number_of(overrides)
         HydraConfig.instance().set_config(config)
         with signals.handled():
+            await_silence(run_folder(self.folder, number_of(overrides)))  # it may have begun on a node that is lost
             return run_job(
                 task_function=self.task_function,
                 config=config,

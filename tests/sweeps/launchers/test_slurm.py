@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -131,10 +132,13 @@ def test_a_killed_process_a_preempted_job_and_a_node_that_dies(
     kill_node(slurm, [pid for number in "01" for pid in processes(ids(sweep)[number])])
     wait_until(lambda: "down" in ask("sinfo", "-h", "-o%t"), "the node is down")
     assert all((sweep / number / ".lock-owner").exists() for number in "01")  # they had no time for anything
+    owner = sweep / "0" / ".lock-owner"  # as if job 0 had been on a node of which nothing is known
+    owner.write_text(owner.read_text().replace(f" on {platform.node()}", " on another-node"))
     subprocess.run(["slurmd"], check=True)
     wait_until(lambda: "idle" in ask("sinfo", "-h", "-o%t") or "R" in ask("squeue", "-h", "-o%t"), "the node is up")
-    wait_until(lambda: not ask("squeue", "-h"), "the end")
+    wait_until(lambda: not ask("squeue", "-h"), "the end", seconds=500)
     assert min(read_summary(sweep / number)["times_resumed"] for number in "01") >= 2
+    assert re.search(r"was in use by process \d+ on another-node .*: taken over", texts(sweep, ids(sweep)["0"]))
     assert_as_left_alone(sweep, "01", command, "epochs=300", "seed=0,1")
 
 
