@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 from torchvision import datasets
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -80,6 +81,27 @@ def small_cifar100(patch: pytest.MonkeyPatch) -> Archive:
     meta = pickle.dumps({"fine_label_names": FINE, "coarse_label_names": COARSE})
     files = {"train": part(1, 200), "test": part(2, 100), "meta": meta}
     return expected(patch, datasets.CIFAR100, files, num_train=1)
+
+
+def small_svhn(patch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Return SVHN's files with 60 training and 30 test images, which torchvision takes for the published ones."""
+    files, generator = {}, np.random.default_rng(3)
+    for part, num_images in (("train", 60), ("test", 30)):
+        pixels = generator.integers(0, 256, (32, 32, 3, num_images), dtype=np.uint8)
+        labels = (np.arange(num_images, dtype=np.uint8)[:, None] % 10) + 1  # 10 is the digit 0
+        buffer = BytesIO()
+        savemat(buffer, {"X": pixels, "y": labels})
+        files[f"{part}_32x32.mat"] = buffer.getvalue()
+    split_list = {name.partition("_")[0]: ["url", name, md5(content)] for name, content in files.items()}
+    patch.setattr(datasets.SVHN, "split_list", split_list)
+    return files
+
+
+def put_svhn(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Put the small SVHN into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in small_svhn(patch).items():
+        (folder / name).write_bytes(content)
 
 
 def put_cifar100(folder: Path, patch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,8 @@ def train_and_test(
         "image_size": [*loaders.test.images.shape[2:]],
         "normalisation": loaders.normalisation,
     }
+    if None in (cfg.data.mean, cfg.data.std):
+        summary["normalisation"] = loaders.normalisation
     extra = build_extra(cfg.test_on, loaders.class_names, facts["image_size"])
     log_start(cfg, loaders, summary["num_parameters"], device, summary.get("model_changes", []))
     with Guard(parts.tracker) as tracker:

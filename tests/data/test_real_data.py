@@ -16,6 +16,7 @@ from torchvision import datasets, transforms
 from cifar.data.images import channel_statistics
 from cifar.data.sources.cifar10 import CIFAR10
 from cifar.data.sources.cifar100 import CIFAR100
+from cifar.data.sources.svhn import SVHN
 from cifar.experiment.building import build_loaders, build_parts
 from cifar.experiment.run import build_trainer
 from cifar.models.resnet import resnet50
@@ -42,6 +43,15 @@ def test_per_pixel_mean_and_std_of_cifar100(cifar10_root: str, compose: Compose)
         pytest.skip("CIFAR10_ROOT has no cifar-100-python")
     data = compose("data=cifar100").data
     found = channel_statistics(CIFAR100(cifar10_root, "fine", [], None).load().train_images)
+    assert found[0] == pytest.approx([*data.mean], abs=1e-4)
+    assert found[1] == pytest.approx([*data.std], abs=1e-4)
+
+
+def test_per_pixel_mean_and_std_of_svhn(cifar10_root: str, compose: Compose) -> None:
+    if not (Path(cifar10_root) / "train_32x32.mat").is_file():
+        pytest.skip("CIFAR10_ROOT has no train_32x32.mat")
+    data = compose("data=svhn").data
+    found = channel_statistics(SVHN(cifar10_root, [], None).load().train_images)
     assert found[0] == pytest.approx([*data.mean], abs=1e-4)
     assert found[1] == pytest.approx([*data.std], abs=1e-4)
 

@@ -1,5 +1,6 @@
 """Runs on some of a data set's classes, and with the normalisation of their own images."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from cifar.experiment.config import check, config_hash, resolve
 from cifar.experiment.restore import restore
 from cifar.experiment.run import run
 from cifar.experiment.trained import score
+from cifar.reports.files.card import card_text
+from cifar.reports.findings.card import read_card
 from cifar.tracking.tracking import RunInfo
 from tests.conftest import QUIET, Compose, read_summary
 from tests.pictures import write_class_folders
@@ -70,6 +73,7 @@ def test_without_mean_and_std_those_of_the_training_images_are_taken_and_travel_
     assert ([*trained.cfg.data.mean], [*trained.cfg.data.std]) == ([*given.mean], [*given.std])
     answers = score(trained, trained.test_set())
     assert (answers.labels == answers.predicted).mean() == read_summary(tmp_path)["test_accuracy"]
+    assert re.search(rf"normalised .* with mean \W*{given.mean[0]:g}", card_text(read_card(tmp_path)))
     half = compose(*DIGITS, "data.mean=null")
     half.data.std = [0.5, 0.5, 0.5]
     assert build_loaders(half, build_parts(half, RunInfo("run", None, {}))).normalisation == {

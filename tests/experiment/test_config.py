@@ -8,7 +8,7 @@ import yaml
 
 from cifar.base.errors import UserError
 from cifar.experiment.config import RULES, Config, check, config_hash, resolve
-from tests.archives import put_cifar100
+from tests.archives import put_cifar100, put_svhn
 from tests.conftest import ROOT, Compose
 from tests.pictures import write_class_folders
 
@@ -20,6 +20,8 @@ def small_data(choice: str, root: Path, patch: pytest.MonkeyPatch) -> list[str]:
     """Make the files that a choice of data needs, small and below `root`, and return the words that lead to them."""
     if choice == "cifar100":
         put_cifar100(root, patch)
+    elif choice == "svhn":
+        put_svhn(root, patch)
     elif choice == "folder":
         write_class_folders(root, number=16)
     else:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cifar.data.files.batches import Batches, load_batches
+from cifar.data.files.downloads import refuse_one_mirror
 from cifar.data.images import Images
-from cifar.data.sources.batches import Batches, load_batches
-from cifar.data.sources.downloads import refuse_one_mirror
 
 # The names in the order of the labels, as batches.meta has them.
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cifar.base.errors import UserError
+from cifar.data.files.batches import Batches, load_batches
+from cifar.data.files.downloads import refuse_one_mirror
 from cifar.data.images import Images
-from cifar.data.sources.batches import Batches, load_batches
-from cifar.data.sources.downloads import refuse_one_mirror
 
 FOLDER = "cifar-100-python"
 BATCHES = {

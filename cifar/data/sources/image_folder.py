@@ -19,10 +19,10 @@ from tqdm import tqdm
 from cifar.base.errors import UserError
 from cifar.base.limits import Limit, number, refuse_impossible, whole_number
 from cifar.base.shares import num_cores
+from cifar.data.files.class_folders import ClassFolders, Entry, find_pictures, listed
+from cifar.data.files.keeping import cache_folder, kept
 from cifar.data.images import Images
 from cifar.data.pictures import decoded, without_warnings
-from cifar.data.sources.class_folders import ClassFolders, Entry, find_pictures, listed
-from cifar.data.sources.keeping import cache_folder, kept
 from cifar.data.splits import stratified_split
 
 log = logging.getLogger(__name__)

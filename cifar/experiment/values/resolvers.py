@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from cifar.base.errors import UserError
-from cifar.data.sources.class_folders import content_of, num_classes_in
+from cifar.data.files.class_folders import content_of, num_classes_in
 
 # What OmegaConf puts before the message of a resolver of ours
 RESOLVING = f"{UserError.__name__} raised while resolving interpolation: "

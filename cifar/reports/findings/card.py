@@ -19,6 +19,8 @@ from cifar.tracking.predictions import named
 DATA_NAMES = {
     "cifar.data.sources.cifar10.CIFAR10": "CIFAR-10",
     "cifar.data.sources.cifar100.CIFAR100": "CIFAR-100",
+    "cifar.data.sources.svhn.SVHN": "SVHN",
+    "cifar.data.sources.image_folder.ImageFolder": "pictures of one's own",
     "cifar.data.sources.digits.Digits": "scikit-learn's handwritten digits, enlarged to 32×32",
     "cifar.data.sources.random_images.RandomImages": "random noise",
 }
@@ -102,6 +104,8 @@ def read_card(folder: Path, name: str | None = None, license: str | None = None)
         )
     if missing := [key for key in NEEDED if key not in summary]:
         raise UserError(f"{folder / 'summary.json'} lacks {', '.join(missing)}, which a card needs.")
+    if isinstance(data := summary["config"].get("data"), dict):  # what was computed of the training images
+        data |= {key: value for key, value in summary.get("normalisation", {}).items() if data.get(key) is None}
     refuse_odd(summary["config"], folder / "summary.json")
     answers = answers_of(folder, summary)
     return Card(name or "-".join(folder.absolute().parts[-2:]), license, summary, answers, size_of(folder, summary))

@@ -78,6 +78,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("config", "choices", "versions"), lambda value: isinstance(value, dict)),
     "seed": is_whole,
     "test_on": is_test_on,
+    "normalisation": lambda value: isinstance(value, dict) and {*value} == {"mean", "std"},
     **dict.fromkeys(("overrides", "flags"), is_texts),
 }
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from cifar.base.errors import UserError
+from cifar.data.files.class_folders import content_of, find_pictures, num_classes_in
 from cifar.data.images import Images, checked
 from cifar.data.pictures import read_picture
 from cifar.data.sources import image_folder
-from cifar.data.sources.class_folders import content_of, find_pictures, num_classes_in
 from cifar.data.sources.image_folder import ImageFolder, read_once
 from tests.pictures import write_class_folders
 

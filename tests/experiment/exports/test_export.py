@@ -19,7 +19,7 @@ import cifar
 from cifar.base.errors import UserError
 from cifar.base.sealed import read_checkpoint, sealed
 from cifar.commands.export import KINDS
-from cifar.data.sources import downloads
+from cifar.data.files import downloads
 from cifar.experiment.exports.export import FORMATS, Done, export
 from cifar.experiment.exports.exported import Classifier
 from cifar.experiment.stored.weights import load_weights

@@ -12,9 +12,9 @@ import torch
 
 from cifar.base.errors import UserError
 from cifar.base.paths import absolute, why_no_file
+from cifar.data.files.downloads import Published, describe_damage, download
+from cifar.data.files.keeping import Stamps, cache_folder, kept, stamps_of
 from cifar.data.images import Images
-from cifar.data.sources.downloads import Published, describe_damage, download
-from cifar.data.sources.keeping import Stamps, cache_folder, kept, stamps_of
 
 log = logging.getLogger(__name__)
 

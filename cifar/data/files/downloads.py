@@ -131,8 +131,11 @@ def file_md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def describe_damage(folder: Path, md5s: Sequence[tuple[str, str]], ways_out: str) -> str:
-    """Return a message that names the first of the files, by name and md5, that is missing in `folder` or altered."""
+def describe_damage(folder: Path, md5s: Sequence[tuple[str, str]], ways_out: str, what: str = "") -> str:
+    """Return a message that names the first of the files, by name and md5, that is missing in `folder` or altered.
+
+    `what` is to be moved away, if not the folder.
+    """
     for name, md5 in md5s:
         path = folder / name
         if not path.is_file():
@@ -141,5 +144,5 @@ def describe_damage(folder: Path, md5s: Sequence[tuple[str, str]], ways_out: str
             problem = f"{path} is damaged: {path.stat().st_size:,} bytes with md5 {found}, but it should be {md5}"
         else:
             continue
-        return f"{problem}.\nMove {folder} away to download it again. {ways_out}"
+        return f"{problem}.\nMove {what or folder} away to download it again. {ways_out}"
     return f"{folder} can't be read.\n{ways_out}"

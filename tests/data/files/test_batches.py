@@ -14,13 +14,13 @@ from torchvision import datasets
 
 from cifar.base.errors import UserError
 from cifar.base.locks import locked
+from cifar.data.files import batches
+from cifar.data.files.batches import read_batches, read_once
 from cifar.data.images import Images
-from cifar.data.sources import batches
-from cifar.data.sources.batches import read_batches, read_once
 from cifar.data.sources.cifar10 import CIFAR10
 from cifar.data.sources.cifar100 import CIFAR100
 from tests.archives import COARSE, FINE, NAMES, Archive
-from tests.data.sources.conftest import Server
+from tests.data.conftest import Server
 
 
 def test_download_takes_the_first_mirror_that_delivers(tmp_path: Path, archive: Archive, server: Server) -> None:
