@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from cifar.commands.bench import Pictures
+from cifar.commands.measuring.bench import Pictures
 from cifar.data.images import Images, checked
 from cifar.data.loader import Loader
 from cifar.experiment.building import create

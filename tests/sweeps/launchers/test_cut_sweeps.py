@@ -1,5 +1,7 @@
 """A sweep of 24 jobs on each engine, killed midway and resumed by one command; its runs equal the uncut ones."""
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from tests.conftest import QUIET, Start
 from tests.experiment.test_restore import assert_identical, results
 from tests.processes import Run
 from tests.sweeps.launchers.cut_runs import wait_until
+from tests.sweeps.launchers.test_slurm import ask
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 NUM_JOBS = 24
@@ -58,6 +61,13 @@ def is_in_its_midst(sweep: Path) -> bool:
     return any(read_summary(run).get("status") == "running" for run in begun)
 
 
+def kill_jobs(sweep: Path) -> None:
+    """Kill the processes in which the jobs run that have begun, without a word."""
+    for owner in sweep.glob("*/.lock-owner"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int(owner.read_text().split()[1]), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sweep_that_is_killed_in_its_midst_equals_the_uncut_one(
     tmp_path: Path, start: Start, uncut: list[dict[str, Any]], engine: str, words: list[str]
@@ -65,13 +75,14 @@ def test_a_sweep_that_is_killed_in_its_midst_equals_the_uncut_one(
     sweep = tmp_path / "s"
     run = start("-m", *WORDS, *words, "hydra.sweep.dir=s")
     wait_until(lambda: is_in_its_midst(sweep), "some jobs are done", seconds=400)
+    kill_jobs(sweep)
     run.send(signal.SIGKILL, to_group=True)
     run.end()
     if engine == "slurm":  # its jobs do not end with the terminal
         array = re.search(r"SLURM's (\d+)", run.text)
         assert array
-        subprocess.run(["scancel", "--signal=KILL", "--full", array[1]], check=True)
         subprocess.run(["scancel", array[1]], check=True)
+        wait_until(lambda: not ask("squeue", "-h"), "the jobs are gone")
     done = num_over(sweep)
     assert done < NUM_JOBS
     again = start("s", MODEL, *(word for word in words if "address" in word), program=("-m", "cifar", "resume"))
