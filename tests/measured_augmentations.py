@@ -1,4 +1,4 @@
-"""Images per second of each augmentation: python -m tests.measured_augmentations [ROUNDS] [CORES]
+"""Images per second of each augmentation: python -m tests.measured_augmentations [ROUNDS [CORES [CHOICE …]]]
 
 Prints the tables of docs/speed.md. Both sides give normalised batches of 100 of the same 5,000 images of CIFAR-10, in
 turn: cifar's loader, and torchvision's transforms of PIL images in a DataLoader. On one core, both work in one thread
@@ -9,7 +9,7 @@ quiet machine.
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import median
 from time import perf_counter, process_time
@@ -100,15 +100,16 @@ def row(word: str, num_rounds: int, num_cores: int) -> str:
     return f"| `{word}` | {here:,.0f} | {there:,.0f} | {median(ratios):.1f} ({ratios[0]:.1f}–{ratios[-1]:.1f}) |"
 
 
-def main(num_rounds: int = 5, num_cores: int = 1) -> None:
-    """Print the table."""
+def main(num_rounds: int, num_cores: int, words: Sequence[str]) -> None:
+    """Print the table, of all choices or of those in `words`."""
     torch.set_num_threads(num_cores)
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
     print(f"{versions}, {num_rounds} rounds, {num_cores} cores, load at the beginning {os.getloadavg()[0]:.1f}\n")
     print("| | here | torchvision | ratio |\n|---|---|---|---|")
-    for word in THEIRS:
+    for word in words or THEIRS:
         print(row(word, num_rounds, num_cores), flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    rounds, cores, *words = [*sys.argv[1:], *("5", "1")[len(sys.argv) - 1 :]]
+    main(int(rounds), int(cores), words)
