@@ -136,6 +136,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles], anchor
 
 
+def test_every_file_of_ours_that_is_named_exists() -> None:
+    sources = [
+        path for folder in ("cifar", "conf", "tests") for path in (ROOT / folder).rglob("*.[py]*") if path.is_file()
+    ]
+    for path in [*PAGES, ROOT / "Makefile", *(source for source in sources if source.suffix in (".py", ".yaml"))]:
+        for name in re.findall(r"(?<![\w./-])(?:cifar|tests|hydra_plugins)/[\w/]+\.(?:py|sh|html)\b", path.read_text()):
+            assert (ROOT / name).exists(), (path, name)
+
+
 def test_the_readme_is_a_page_and_names_every_doc() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 150
