@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hydra.errors import MissingConfigException
 from numpy.typing import NDArray
 
 import cifar
@@ -15,6 +17,8 @@ from cifar.base.errors import UserError
 from cifar.base.run_folder import write_json
 from cifar.base.sealed import read_checkpoint
 from cifar.commands import evaluate
+from cifar.commands.messages.explain import explain
+from cifar.data.extra_sets.extra_set import Part
 from cifar.experiment.config import config_hash, resolve
 from cifar.experiment.restore import restore
 from cifar.experiment.run import run
@@ -165,3 +169,34 @@ def test_what_does_not_fit_is_named_before_anything_is_trained(
     with pytest.raises(UserError, match=message):
         run(compose(*words, "test_on=[cifar10_1]", *changes), tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+class Mine:
+    """A set of one's own: three black images, of a class that depends on the run."""
+
+    class_names = ("cat", "dog")
+
+    def refuse_missing(self) -> None:
+        """Miss nothing."""
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the images."""
+        yield Part(torch.zeros((3, 3, 32, 32), dtype=torch.uint8), torch.tensor([0, 1, 1]))
+
+
+def test_a_set_of_ones_own_is_a_class_and_a_file(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "conf" / "test_on").mkdir(parents=True)
+    target = f"{Mine.__module__}.{Mine.__qualname__}"
+    (tmp_path / "conf" / "test_on" / "mine.yaml").write_text(f"mine: {{_target_: {target}}}\n")
+    chosen = ["test_on=[cifar10_1,mine]", "data.classes=[dog,cat]", "batch_size=5"]
+    summary = cifar.train(cifar.compose([*words, *chosen], tmp_path / "conf"), tmp_path / "run")
+    assert summary["test_on"]["mine"]["num_images"] == 3
+    assert summary["test_on"]["mine"]["accuracy"] in (1 / 3, 2 / 3)  # all black images are of one class
+    assert [*summary["test_on"]] == ["cifar10_1", "mine"]
+
+
+def test_a_set_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(MissingConfigException) as error:
+        cifar.compose(["test_on=[nope]"])
+    assert explain(error.value) == "test_on=nope is not possible: there is cifar10_1, cifar10_c."
+    assert cifar.compose(["test_on=null"]).test_on == {}
