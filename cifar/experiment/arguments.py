@@ -8,6 +8,7 @@ from hydra.utils import get_object
 
 from cifar.base.errors import UserError
 from cifar.experiment.config import unknown_key
+from cifar.experiment.stored.formats import MOVED
 
 TARGET, POSITIONAL = "_target_", "_args_"  # Hydra's
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -24,6 +25,8 @@ def refuse_unfit(
     try:
         signature = inspect.signature(get_object(target))
     except Exception:  # Hydra says what is wrong with the target
+        if isinstance(target, str) and target in MOVED:
+            raise UserError(f"{group}._target_={target} has another name now: {MOVED[target]}.") from None
         return
     parameters = [*signature.parameters.values()][num_handed_over:]
     named = [parameter.name for parameter in parameters if parameter.kind in BY_NAME]

@@ -126,6 +126,8 @@ def test_what_is_no_list_of_parts_is_refused(parts: Any, message: str) -> None:
          "pixels from 1 to 10,000. (cifar.data.augment.erasing.Cutout)"),
         (["augment=cutout", "+augment.parts.1.sise=3"], "There is no key 'augment.parts.1.sise'. Did you mean 'size'?"),
         (["augment=trivial", "augment.parts=[{_target_:mine}]"], "Error locating target 'mine'"),
+        (["augment._target_=cifar.data.augment.CropFlip"], "augment._target_=cifar.data.augment.CropFlip has another "
+         "name now: cifar.data.augment.crops.CropFlip."),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_part_names_it(compose: Compose, words: list[str], message: str) -> None:
