@@ -306,7 +306,8 @@ def test_compose_works_without_an_import_of_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_leaves_by_one_place(verb: str) -> None:
-    tree = ast.parse((ROOT / "cifar" / "commands" / f"{verb}.py").read_text())
+    (module,) = (ROOT / "cifar" / "commands").rglob(f"{verb.replace('-', '_')}.py")
+    tree = ast.parse(module.read_text())
     (command,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "command"]
     _, call = command.body
     assert re.fullmatch(r"(cli\.start|guard)\(\w+\)", ast.unparse(call))
@@ -315,7 +316,7 @@ def test_every_command_leaves_by_one_place(verb: str) -> None:
 def test_characters_that_a_terminal_cant_show_are_replaced(tmp_path: Path, cold_command: Command) -> None:
     result = cold_command("experiment='naïve'", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert result.returncode == 1
-    assert result.stderr.startswith("experiment=na\\xefve is not possible: there is demo")
+    assert result.stderr.startswith("experiment=na\\xefve is not possible: there is ablation, ")
 
 
 def test_the_guard_replaces_what_stdout_cant_show(tmp_path: Path) -> None:
