@@ -32,7 +32,7 @@ def words(group: str, choice: str) -> list[str]:
     if choice.startswith(("speedrun", "ablation")):  # its groups of weights are those of its own model
         given = [*(word for word in given if not word.startswith("model.")), "model.widths=[4,4,4]"]
     if choice.startswith("wrn"):  # the same code in a tenth of the time
-        given.append("model.width=2")
+        given = [*(word for word in given if not word.startswith("model.")), "model.width=2"]
     if group == "model":  # keeps less than Adam of the large ones
         given += ["optimizer=sgd", "lr=0.01"]
     sizes = ["batch_size=2", "data.limit=4", "data.val_size=10", "data.test_limit=2", "epochs=1", "init_from=null"]
