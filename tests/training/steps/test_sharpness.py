@@ -129,6 +129,7 @@ def test_a_batch_that_is_not_finite_is_skipped() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # which torch's compiler causes itself
 def test_a_compiled_model_gives_the_same() -> None:
     expected, rows = trained(CPU)
     model, rows_too = trained(Device(torch.device("cpu"), "fp32", compile=True))
