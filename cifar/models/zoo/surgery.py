@@ -46,7 +46,7 @@ def shrink(model: nn.Module, name: str) -> str:
         return f"{name}: stride {stride} to 1" if stride > 1 else ""
     new = nn.Conv2d(old.in_channels, old.out_channels, SIDE, 1, padding, bias=old.bias is not None)
     with torch.no_grad():
-        nn.init.normal_(new.weight, std=float(old.weight.std()) * before / SIDE)
+        nn.init.normal_(new.weight).mul_(old.weight.std() * before / SIDE)
         if old.bias is not None and new.bias is not None:
             new.bias.copy_(old.bias)
     model.set_submodule(name, new)
