@@ -47,9 +47,20 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.argv = [f"cifar {verb}", *rest]
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # parts of the user's own are found here, as `python` finds them
+        wait_briefly()
         room = "measuring." if verb in MEASURING else ""
         import_module(f"cifar.commands.{room}{verb.replace('-', '_')}").command()
     else:
         guess = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {guess[0]!r}?" if guess else " Did you mean cifar run?" if "=" in verb else ""
         sys.exit(f"There is no verb {verb!r}.{hint} There is {', '.join(VERBS)}; cifar --help says more.")
+
+
+def wait_briefly() -> None:
+    """Let torch's threads sleep soon when they wait for each other, unless the user's environment says how they wait.
+
+    They wait at the end of every operation. By default they keep their cores busy meanwhile, and where other programs
+    want these too, the one that all wait for does not get on. It counts for what imports torch after this.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # turns of a loop, some microseconds; 300,000 by default

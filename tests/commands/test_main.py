@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_the_overview_imports_nothing_that_takes_time() -> None:
     assert result.returncode == 0
     imported = result.stdout.splitlines()[-1].split()
     assert not {"torch", "hydra", "omegaconf", "numpy", "wandb", "optuna", "matplotlib", "scipy", "yaml"} & {*imported}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_wait_briefly_unless_the_user_says_how(given: dict[str, str], expected: str | None) -> None:
+    with mock.patch.dict(os.environ, given):
+        for name in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} - given.keys():
+            os.environ.pop(name, None)
+        with pytest.raises(SystemExit, match="0"):
+            main(["speedrun", "--help"])
+        assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_what_builds_a_run_does_not_import_the_compiler() -> None:
