@@ -11,10 +11,19 @@ import torch
 from torch import nn
 
 from cifar.base.errors import UserError
+from cifar.base.limits import FLAG, NUM_CLASSES, Limit, whole_number
 
 SIDE = 3  # of the new first convolution's kernel
 PATCH = 4  # pixels of a side of a vision transformer's patch, so that a small image has 8×8 of them
 STEMS = ("cifar", "original")
+LIMITS = {
+    "name": Limit("a model's name", lambda value: isinstance(value, str) and bool(value)),
+    "num_classes": NUM_CLASSES,
+    "pretrained": FLAG,
+    "stem": Limit("one of " + ", ".join(STEMS), lambda value: value in STEMS),
+    "image_size": whole_number(4, 4096, " of pixels"),
+    "options": Limit("keys with values", lambda value: isinstance(value, dict)),
+}
 
 Surgery = Callable[[nn.Module], list[str]]
 
@@ -79,7 +88,7 @@ def refuse_unfit_images(model: nn.Module, name: str, size: int) -> None:
         torch.set_rng_state(random_state)
 
 
-def refuse_unknown_surgery(name: str, family: str, known: list[str]) -> UserError:
+def unknown_surgery(name: str, family: str, known: list[str]) -> UserError:
     """Return the error for a model that nobody here knows how to fit to small images."""
     return UserError(
         f"model.name={name!r} is a {family}, and what fits that to small images is not known here: only "

@@ -6,15 +6,16 @@ from typing import Any
 from torch import nn
 
 from cifar.base.errors import UserError
-from cifar.base.limits import FLAG, NUM_CLASSES, Limit, refuse_impossible, whole_number
+from cifar.base.limits import refuse_impossible
 from cifar.models.zoo.surgery import (
+    LIMITS,
     PATCH,
     STEMS,
     Surgery,
     linear_head,
     refuse_unfit_images,
-    refuse_unknown_surgery,
     small_stem,
+    unknown_surgery,
 )
 
 # What is done to a family of models, under the name of its class.
@@ -25,14 +26,6 @@ SURGERIES: dict[str, Surgery] = {
     "RegNet": small_stem("stem.conv"),
     "EfficientNet": small_stem("conv_stem"),  # MobileNetV2 too
     "MobileNetV3": small_stem("conv_stem"),
-}
-LIMITS = {
-    "name": Limit("a model's name", lambda value: isinstance(value, str) and bool(value)),
-    "num_classes": NUM_CLASSES,
-    "pretrained": FLAG,
-    "stem": Limit("one of " + ", ".join(STEMS), lambda value: value in STEMS),
-    "image_size": whole_number(4, 4096, " of pixels"),
-    "options": Limit("keys with values", lambda value: isinstance(value, dict)),
 }
 
 
@@ -76,5 +69,5 @@ def operate(model: nn.Module, name: str, num_classes: int) -> list[str]:
     if kind == "VGG":
         return linear_head(model, num_classes, pooling="pre_logits", hidden="pre_logits", head="head.fc", channels=512)
     if kind not in SURGERIES:
-        raise refuse_unknown_surgery(name, kind, [*SURGERIES, "VGG", "VisionTransformer"])
+        raise unknown_surgery(name, kind, [*SURGERIES, "VGG", "VisionTransformer"])
     return SURGERIES[kind](model)

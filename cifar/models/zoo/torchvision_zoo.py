@@ -10,15 +10,15 @@ from torchvision.models import vision_transformer
 from cifar.base.errors import UserError
 from cifar.base.limits import refuse_impossible
 from cifar.models.zoo.surgery import (
+    LIMITS,
     PATCH,
     STEMS,
     Surgery,
     linear_head,
     refuse_unfit_images,
-    refuse_unknown_surgery,
     small_stem,
+    unknown_surgery,
 )
-from cifar.models.zoo.timm_zoo import LIMITS
 
 # What is done to a family of models, under the name of its class.
 SURGERIES: dict[str, Surgery] = {
@@ -78,7 +78,7 @@ def operate(model: nn.Module, name: str, num_classes: int, image_size: int) -> t
         head = {"pooling": "avgpool", "hidden": "classifier", "head": "classifier"}
         return model, linear_head(model, num_classes, **head, channels=512)
     if kind not in SURGERIES:
-        raise refuse_unknown_surgery(name, kind, [*SURGERIES, "VGG", "VisionTransformer"])
+        raise unknown_surgery(name, kind, [*SURGERIES, "VGG", "VisionTransformer"])
     return model, SURGERIES[kind](model)
 
 
