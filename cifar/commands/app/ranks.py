@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cifar.base import signals
 from cifar.base.errors import UserError
+from cifar.commands.messages.exits import end_at_once
 from cifar.commands.messages.explain import explain
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def follow_silently() -> None:
             Ranks.current().leave_saying(f"Process {Ranks.current().rank}: {text}")
             sys.exit(1)
         part()
+        # Nothing is left to write, and a thread of torch's that outlives Python would abort, a failure to torchrun.
+        end_at_once(0)
     except KeyboardInterrupt:
         sys.exit(signals.exit_code())
 

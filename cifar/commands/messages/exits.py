@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from cifar.base import signals, streams
 from cifar.base.errors import StoppedError, UserError
@@ -64,7 +64,12 @@ def leave(error: BaseException) -> None:
     """End the process with the exit code of the signal that asked for it."""
     print(f"Interrupted. {getattr(error, 'way_on', '')}".strip(), file=sys.stderr)
     if getattr(error, "is_hasty", False):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(signals.exit_code())
+        end_at_once(signals.exit_code())
     sys.exit(signals.exit_code())
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process without Python's own end, which waits for threads and may run into them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
