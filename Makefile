@@ -26,15 +26,15 @@ cluster: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "$(CLUSTER)" -rs
 
 bench: install
-	$(BIN)/cifar bench --model resnet50 vgg16 --steps 10 --rounds 9 --json outputs/bench.json
+	$(BIN)/cifar bench --model resnet50 vgg16 --steps 10 --rounds 9
 
 GPU_BENCH := $(BIN)/cifar bench --device cuda --model resnet18 resnet50 vgg16 speednet --steps 50
 
 gpu: install
 	mkdir -p outputs/gpu
 	$(BIN)/python -m pytest -m gpu
-	$(GPU_BENCH) --json outputs/gpu/bench.json
-	$(GPU_BENCH) --set $(FAST) --json outputs/gpu/bench_recorded.json
+	$(GPU_BENCH) --log outputs/gpu/bench.jsonl
+	$(GPU_BENCH) --set $(FAST) --log outputs/gpu/bench_recorded.jsonl
 	$(BIN)/cifar speedrun --device cuda --set $(FAST) --recipes speedrun94 --seeds 100 --json outputs/gpu/speedrun94.json
 	$(BIN)/cifar speedrun --device cuda --set $(FAST) --recipes speedrun96 --seeds 10 --json outputs/gpu/speedrun96.json
 

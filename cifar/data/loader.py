@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cifar.data.augment.pipeline import Augment, Unchanged
 from cifar.data.mix import Mix, Unmixed, mixed_labels
+from cifar.data.sizes import SizeSchedule
 
 
 class Loader:
@@ -18,7 +19,7 @@ class Loader:
     channel, for pixels as fractions of 255. An epoch's order and augmentation depend on `seed` and the epoch's number
     alone: they are the same on every device, and `epoch(number, start)` begins anywhere. `share` tells which of a
     batch's images, of which there are so many, this process has if others have the rest. With a `mix` labels are
-    shares of `num_classes` classes, float32 (B, num_classes).
+    shares of `num_classes` classes, float32 (B, num_classes). The `sizes` are those of an epoch's images.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class Loader:
         share: Callable[[int], Tensor] | None = None,
         mix: Mix | None = None,
         num_classes: int = 0,
+        sizes: SizeSchedule | None = None,
     ) -> None:
         self.share, self.mix, self.num_classes = share, mix or Unmixed(), num_classes
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.sizes = images, labels, sizes or SizeSchedule()
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.augment = augment or Unchanged()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -74,7 +76,7 @@ class Loader:
 
         def batch(places: slice | Tensor) -> tuple[Tensor, Tensor]:
             images = self.augment.apply(self.images[order[places]], choices[places])
-            return self.normalise(images), self.labels[order[places]]
+            return self.normalise(self.sizes.apply(images, number)), self.labels[order[places]]
 
         for index in range(start, len(self)):
             first, size = index * self.batch_size, self.size_of(index)

@@ -24,6 +24,7 @@ from cifar.data.augment.pipeline import Augment
 from cifar.data.images import Images, channel_statistics, checked, of_classes
 from cifar.data.loader import Loader
 from cifar.data.mix import Mix
+from cifar.data.sizes import SizeSchedule
 from cifar.data.sources.source import Source
 from cifar.data.splits import stratified_split
 from cifar.experiment.arguments import refuse_unfit, refuse_unfit_inside
@@ -213,7 +214,7 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     if ranks.count > min(cfg.batch_size, len(kept)):
         raise UserError(f"batch_size={cfg.batch_size} is less than one image for each of the {ranks.count} processes.")
     refuse_single_images(cfg, parts.model, len(kept), ranks)
-    refuse_size(cfg, parts, images)
+    refuse_sizes(cfg, parts, images)
 
     normal = normalisation(cfg, images)
 
@@ -227,7 +228,11 @@ def build_loaders(cfg: DictConfig, parts: Parts) -> Loaders:
     def training_images(indices: Tensor) -> tuple[Tensor, Tensor]:
         return images.train_images[indices], images.train_labels[indices]
 
-    mixing = {"mix": parts.mix, "num_classes": num_classes}
+    mixing = {
+        "mix": parts.mix,
+        "num_classes": num_classes,
+        "sizes": SizeSchedule(cfg.data.size_schedule or (), cfg.epochs),
+    }
     shuffling = {"augment": parts.augment, **mixing, "shuffle": cfg.data.shuffle, "seed": cfg.seed}
     return Loaders(
         train=loader(*training_images(kept), cfg.batch_size, **shuffling),
@@ -255,12 +260,24 @@ def normalisation(cfg: DictConfig, images: Images) -> dict[str, list[float]]:
     return chosen
 
 
-@torch.no_grad()
-def refuse_size(cfg: DictConfig, parts: Parts, images: Images) -> None:
-    """Raise `UserError` if the model can't take images of this size, when it is another than 32 by 32 pixels."""
+def refuse_sizes(cfg: DictConfig, parts: Parts, images: Images) -> None:
+    """Raise `UserError` if the model can't take images of a size that it meets, other than 32 by 32 pixels."""
     height, width = images.train_images.shape[2:]
-    if (height, width) == (32, 32):
-        return
+    chosen = cfg.data.size_schedule or []
+    if chosen and (height != width or max(chosen) > height):
+        raise UserError(
+            f"data.size_schedule={[*chosen]} is not possible: images of {height}×{width} pixels can be made smaller, "
+            f"{'to the sides of squares' if height == width else 'if they are square'}."
+        )
+    for size in dict.fromkeys([(height, width), *((size, size) for size in chosen)]):
+        if size != (32, 32):
+            way_out = "images of 32×32 pixels (with data=folder: data.source.size=32)"
+            refuse_size(cfg, parts, *size, way_out if size == (height, width) else "another data.size_schedule")
+
+
+@torch.no_grad()
+def refuse_size(cfg: DictConfig, parts: Parts, height: int, width: int, way_out: str) -> None:
+    """Raise `UserError` if the model can't take images of this size."""
     was_training = parts.model.training
     try:
         with parts.device.autocast():
@@ -268,8 +285,8 @@ def refuse_size(cfg: DictConfig, parts: Parts, images: Images) -> None:
     except (RuntimeError, ValueError, AssertionError) as error:  # torch's, and those of libraries of models
         raise UserError(
             f"The images have {height}×{width} pixels, and model._target_={cfg.model._target_} can't take these "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Choose another model, or images "
-            "of 32×32 pixels (with data=folder: data.source.size=32)."
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Choose another model, or "
+            f"{way_out}."
         ) from error
     finally:
         parts.model.train(was_training)
@@ -279,7 +296,6 @@ def refuse_single_images(cfg: DictConfig, model: nn.Module, num_images: int, ran
     """Raise `UserError` if a batch of the epoch, or a part of it, is one image and the model has batch norm."""
     sizes = {min(cfg.batch_size, num_images), num_images % cfg.batch_size or cfg.batch_size}
     parts = [counts for size in sizes for counts in ranks.parts(size, cfg.accumulate)]
-    is_joint = cfg.device.sync_batch_norm
     is_joint = cfg.device.sync_batch_norm
     seen = {sum(counts) for counts in parts} if is_joint else {size for counts in parts for size in counts}
     if has_batch_norm(model) and cfg.epochs and 1 in seen:

@@ -23,7 +23,7 @@ from cifar.experiment.stored.ancestry import content_hash
 from cifar.experiment.stored.formats import without_defaults
 from cifar.experiment.values.resolvers import resolvers_heard
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "bf16_or_fp32", "fp16")
 VIEWS = ("none", "mirror", "mirror_translate")
 REACTIONS = ("stop", "skip")
 HEADS = KEEP, NEW = "keep", "new"
@@ -48,6 +48,7 @@ class Data:
     std: list[float] | None = MISSING
     root: str = MISSING
     shuffle: bool = MISSING
+    size_schedule: list[int] | None = MISSING
     limit: int | None = MISSING
     val_size: int = MISSING
     split_seed: int = MISSING
@@ -172,6 +173,10 @@ RULES: dict[str, Rule] = {
         lambda value: value is None or len({*value}) == len(value) > 1,
     ),
     "data.num_classes": whole(1, 1_000_000),
+    "data.size_schedule": (
+        "a list of sizes in pixels, each at least 1, or null",
+        lambda value: value is None or (len(value) > 0 and min(value) >= 1),
+    ),
     "data.mean": three("three numbers", math.isfinite),
     "data.std": three("three positive numbers", is_positive),
     "device.name": ("one of " + ", ".join(DEVICES), lambda value: value in DEVICES),

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar.base.limits import NUM_CLASSES, refuse_impossible
+from cifar.base.limits import NUM_CLASSES, refuse_impossible, whole_number
 from cifar.models.blocks import classifier, conv_bn
 
-WIDTHS = (64, 128, 256, 512)  # of the four stages
+WIDTH = 64  # of the first stage; each further one has twice that of the one before
+LIMITS = {"num_classes": NUM_CLASSES, "width": whole_number(1, 65_536, " of channels")}
 Branch = Callable[[int, int, int], nn.Sequential]  # from channels in, width and stride
 
 
@@ -44,29 +45,30 @@ class Block(nn.Module):
         return F.relu(self.layers(inputs) + self.shortcut(inputs))
 
 
-def resnet(depths: Sequence[int], branch: Branch, expansion: int, num_classes: int) -> nn.Sequential:
-    """Build stages of so many blocks; a block puts out `expansion` times its width."""
-    refuse_impossible("model", {"num_classes": num_classes}, {"num_classes": NUM_CLASSES})
+def resnet(depths: Sequence[int], branch: Branch, expansion: int, num_classes: int, width: int) -> nn.Sequential:
+    """Build stages of so many blocks, the first of this width; a block puts out `expansion` times its width."""
+    refuse_impossible("model", {"num_classes": num_classes, "width": width}, LIMITS)
     blocks: list[nn.Module] = []
-    channels = WIDTHS[0]
-    for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
+    channels = width
+    for stage, depth in enumerate(depths):
+        inner = width * 2**stage
         for number in range(depth):
             stride = 2 if stage > 0 and number == 0 else 1
-            blocks.append(Block(branch(channels, width, stride), channels, expansion * width, stride))
-            channels = expansion * width
-    return nn.Sequential(conv_bn(3, WIDTHS[0], 3), nn.ReLU(), *blocks, *classifier(channels, num_classes))
+            blocks.append(Block(branch(channels, inner, stride), channels, expansion * inner, stride))
+            channels = expansion * inner
+    return nn.Sequential(conv_bn(3, width, 3), nn.ReLU(), *blocks, *classifier(channels, num_classes))
 
 
-def resnet18(num_classes: int = 10) -> nn.Sequential:
-    """Build the network of basic blocks: 11,173,962 parameters with ten classes."""
-    return resnet((2, 2, 2, 2), basic, 1, num_classes)
+def resnet18(num_classes: int = 10, width: int = WIDTH) -> nn.Sequential:
+    """Build the network of basic blocks: 11,173,962 parameters with ten classes and the paper's width."""
+    return resnet((2, 2, 2, 2), basic, 1, num_classes, width)
 
 
-def resnet34(num_classes: int = 10) -> nn.Sequential:
-    """Build the deeper one: 21,282,122 parameters with ten classes."""
-    return resnet((3, 4, 6, 3), basic, 1, num_classes)
+def resnet34(num_classes: int = 10, width: int = WIDTH) -> nn.Sequential:
+    """Build the deeper one: 21,282,122 parameters with ten classes and the paper's width."""
+    return resnet((3, 4, 6, 3), basic, 1, num_classes, width)
 
 
-def resnet50_he(num_classes: int = 10) -> nn.Sequential:
-    """Build the four-stage network of bottlenecks: 23,520,842 parameters with ten classes."""
-    return resnet((3, 4, 6, 3), bottleneck, 4, num_classes)
+def resnet50_he(num_classes: int = 10, width: int = WIDTH) -> nn.Sequential:
+    """Build the four-stage network of bottlenecks: 23,520,842 parameters with ten classes and the paper's width."""
+    return resnet((3, 4, 6, 3), bottleneck, 4, num_classes, width)

@@ -86,7 +86,7 @@ class SpeedNet(nn.Module):
         self.groups = nn.Sequential(
             nn.GELU(),
             *(Group(before, after, norm_momentum) for before, after in pairwise(channels)),
-            nn.MaxPool2d(3),
+            nn.AdaptiveMaxPool2d(1),  # of 3×3 for images of 32×32
         )
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
         nn.init.normal_(self.head.weight)

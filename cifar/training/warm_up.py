@@ -1,5 +1,6 @@
 """What a device prepares once, before a run's first step."""
 
+from itertools import product
 from time import perf_counter
 
 import torch
@@ -20,8 +21,8 @@ def warm_up(trainer: Trainer, test_loader: Loader, tta: str) -> float:
     model.train()
     batches = {train_loader.size_of(index): index for index in (len(train_loader) - 1, 0)}  # by their sizes
     seconds = 0.0
-    for size, index in sorted(batches.items(), reverse=True):
-        inputs, labels = next(train_loader.epoch(0, start=index))
+    for epoch, (size, index) in product(train_loader.sizes.first_epochs(), sorted(batches.items(), reverse=True)):
+        inputs, labels = next(train_loader.epoch(epoch, start=index))
         seconds += trainer.train_step.warm_up(inputs, labels, size)
     start = perf_counter()
     model.eval()

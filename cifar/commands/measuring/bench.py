@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
@@ -29,7 +30,8 @@ from torchvision import transforms
 
 from cifar.base import signals
 from cifar.base.errors import UserError
-from cifar.base.run_folder import git_commit, library_versions, prepare_results, write_results
+from cifar.base.run_folder import git_commit, library_versions, prepare_results
+from cifar.commands.measuring.earlier import MIN_ROUNDS, add_result, compare_with, read_results
 from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
 from cifar.data.images import Images, checked
@@ -43,10 +45,12 @@ from cifar.training.devices.device import Device, set_up_device
 MATMUL_SIZE, MATMUL_REPEATS = 2048, 10
 WARM_UP_STEPS = 3
 PLAIN, OURS = "plain", "run.py"
+LOG = Path("outputs/bench.jsonl")
 
 EXAMPLES = """\
   cifar bench --model resnet50 vgg16                       on this machine's processor or GPU
-  cifar bench --model resnet18 --rounds 9 --json b.json    more rounds, and the figures in a file"""
+  cifar bench --model resnet18 --rounds 9 --log b.jsonl    more rounds, and the figures in a file of your own
+  cifar bench --rounds 9 --against outputs/bench.jsonl     … and what became slower since the last time"""
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,7 @@ def compare(words: list[str], num_rounds: int, num_steps: int) -> dict[str, Any]
         "batch_size": cfg.batch_size,
         "num_steps": num_steps,
         "git_commit": git_commit(),
+        "date": date.today().isoformat(),
         "versions": library_versions(),
         "flops": flops,
         "matmul_flops_per_second": median(rates),
@@ -258,19 +263,29 @@ def bench(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10, help="in every round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where to write what was measured")
+    parser.add_argument(
+        "--log", type=Path, default=LOG, help=f"the file of JSON lines to which the figures are added ({LOG})"
+    )
+    parser.add_argument("--against", type=Path, help="such a file: say what became slower since, with exit code 1")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="more of run.py's words")
     options = parser.parse_args(arguments)
     if options.steps < 1 or options.rounds < 1:
         parser.error("--steps and --rounds take 1 or more")
-    prepare_results(options.json)
+    if options.against is not None and options.rounds < MIN_ROUNDS:
+        parser.error(f"--against takes --rounds {MIN_ROUNDS} or more")
+    earlier = [] if options.against is None else read_results(options.against)
+    prepare_results(options.log)
     results: list[dict[str, Any]] = []
     for model in options.model:
         words = [f"model={model}", f"device={options.device}", f"batch_size={options.batch_size}"]
         threads = [] if options.threads is None else [f"device.threads={options.threads}"]
         results.append(compare([*words, *threads, *options.set, "tracker=none"], options.rounds, options.steps))
-        write_results(options.json, results)
+        add_result(options.log, results[-1])
         print(table(results[-1]), flush=True)
+    if options.against is not None:
+        lines, is_slower = compare_with(earlier, results)
+        print("\n".join(lines), flush=True)
+        sys.exit(int(is_slower))
 
 
 def command() -> None:

@@ -28,6 +28,7 @@ ADDED_KEYS: dict[str, tuple[int, Any]] = {
     "average": (4, {"_target_": "cifar.training.averaging.averages.NoAverage"}),
     "mix": (4, {"_target_": "cifar.data.mix.Unmixed"}),
     "data.classes": (4, None),
+    "data.size_schedule": (4, None),
     "data.split_seed": (1, "=seed"),
     "data.test_limit": (1, None),
     "device.fast_conv": (1, False),
@@ -38,6 +39,7 @@ ADDED_KEYS: dict[str, tuple[int, Any]] = {
 # The same for the parameters of what a `_target_` names: target → parameter → format and value.
 ADDED_PARAMETERS: dict[str, dict[str, tuple[int, Any]]] = {
     "cifar.data.sources.cifar10.CIFAR10": {"cache": (1, None)},
+    **{f"cifar.models.resnet_he.{name}": {"width": (4, 64)} for name in ("resnet18", "resnet34", "resnet50_he")},
     "torch.optim.Adam": {"fused": (1, None)},
     "torch.optim.AdamW": {"fused": (1, None)},
     "torch.optim.SGD": {"fused": (1, None)},

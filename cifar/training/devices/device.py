@@ -17,6 +17,7 @@ from cifar.base.errors import UserError
 from cifar.training.distributed import Ranks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+BF16_PRODUCTS = ("avx512_bf16", "amx_bf16")  # instructions
 DEFAULT_THREADS = torch.get_num_threads()  # before any run changed it
 
 
@@ -185,13 +186,32 @@ def choose_device(
         raise UserError(f"device.graph=true is not possible on {name}: CUDA graphs need device=cuda.")
     return Device(
         torch_device=torch.device(name),
-        precision=("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision,
+        precision=choose_precision(name, precision),
         channels_last=name in ("cpu", "cuda") if channels_last is None else channels_last,
         fast_conv=name == "cpu" and fast_conv is not False,
         compile=compile,
         graph=graph,
         sync_batch_norm=sync_batch_norm,
     )
+
+
+def choose_precision(name: str, precision: str) -> str:
+    """Return fp32, bf16 or fp16 for the device called `name`.
+
+    "auto" is bf16 on CUDA. "bf16_or_fp32" is bf16 on a CPU too, if that has instructions for products of such numbers.
+    """
+    if precision not in ("auto", "bf16_or_fp32"):
+        return precision
+    is_fast = name == "cuda" or (precision == "bf16_or_fp32" and name == "cpu" and multiplies_bf16())
+    return "bf16" if is_fast else "fp32"
+
+
+def multiplies_bf16() -> bool:
+    """Return whether this processor multiplies bf16 numbers at once; others take several steps and are slow."""
+    if hasattr(torch.cpu, "get_capabilities"):  # of later torches
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in BF16_PRODUCTS)
+    return bool({*cpu_info("flags").split()} & {*BF16_PRODUCTS})
 
 
 def keep_memory() -> None:
@@ -209,10 +229,15 @@ def keep_memory() -> None:
 
 def processor_name() -> str:
     """Return the processor's model as the system calls it."""
+    return cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def cpu_info(key: str) -> str:
+    """Return what Linux tells of the first processor, "" if there is nothing."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(key):
                 return line.partition(":")[2].strip()
     except OSError:  # not Linux
         pass
-    return platform.processor() or platform.machine()
+    return ""

@@ -51,9 +51,9 @@ def test_both_are_compared_in_turn_and_written_down(
     monkeypatch.setattr(bench, "in_own_process", lambda function, *arguments: function(*arguments))
     words = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size"))]
     arguments = ["--device", "cpu", "--batch-size", "10", "--threads", "1", "--steps", "2", "--rounds", "3"]
-    path = tmp_path / "not" / "yet" / "out.json"
-    bench.bench([*arguments, "--json", str(path), "--set", *words])
-    (result,) = json.loads(path.read_text())["results"]
+    path = tmp_path / "not" / "yet" / "out.jsonl"
+    bench.bench([*arguments, "--log", str(path), "--set", *words])
+    (result,) = map(json.loads, path.read_text().splitlines())
     assert len(result["rounds"]) == len(result["ratios"]) == 3
     for turn, ratio in zip(result["rounds"], result["ratios"], strict=True):
         assert ratio == turn[PLAIN]["total"] / turn[OURS]["total"]
@@ -100,7 +100,7 @@ def test_results_that_could_not_be_written_are_refused_before_anything_is_measur
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "out.json"):
         with pytest.raises(UserError, match="can't be written"):
-            bench.bench(["--json", str(path)])
+            bench.bench(["--log", str(path)])
 
 
 def test_a_killed_process_ends_the_comparison() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn, optim
 from cifar.base.errors import DivergedError, UserError
 from cifar.base.sealed import read_checkpoint
 from cifar.experiment.run import run
+from cifar.training.devices import device
 from cifar.training.devices.device import Device
 from cifar.training.measures.divergence import MAX_IN_A_ROW, Watch
 from cifar.training.measures.tallies import Step
@@ -225,3 +226,37 @@ def test_fp16_can_not_be_recorded() -> None:
         UserError, match=r"graph=true is not possible with device\.precision=fp16, .*precision=bf16 can"
     ):
         RecordedStep(model, optim.SGD(model.parameters(), lr=0.1), device)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "has_instructions", "expected"),
+    [
+        ("cpu", "auto", True, "fp32"),
+        ("cpu", "bf16_or_fp32", True, "bf16"),
+        ("cpu", "bf16_or_fp32", False, "fp32"),
+        ("mps", "bf16_or_fp32", True, "fp32"),
+        ("cuda", "bf16_or_fp32", False, "bf16"),
+        ("cuda", "auto", False, "bf16"),
+        ("cuda", "fp16", True, "fp16"),
+    ],
+)
+def test_bf16_is_taken_where_the_hardware_has_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, precision: str, has_instructions: bool, expected: str
+) -> None:
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: has_instructions)
+    assert device.choose_precision(name, precision) == expected
+
+
+@pytest.mark.parametrize("instruction", ["avx512_bf16", "amx_bf16", "avx2"])
+def test_torch_and_linux_say_the_same_of_bf16(monkeypatch: pytest.MonkeyPatch, instruction: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instruction: True, "avx": True}, raising=False)
+    assert device.multiplies_bf16() == (instruction != "avx2")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(device, "cpu_info", lambda key: f"avx {instruction} fma" if key == "flags" else "")
+    assert device.multiplies_bf16() == (instruction != "avx2")
+
+
+def test_linux_knows_this_processor() -> None:
+    flags = device.cpu_info("flags").split()
+    assert ("avx512f" in flags) == (torch.backends.cpu.get_cpu_capability() == "AVX512")
+    assert device.cpu_info("nothing of that name") == ""
