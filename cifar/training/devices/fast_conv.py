@@ -1,4 +1,4 @@
-"""Faster float32 convolutions on a CPU, for the small maps of CIFAR-10: `device.fast_conv=true|false`.
+"""Faster convolutions on a CPU, for the small maps of CIFAR-10: `device.fast_conv=true|false`.
 
 Two ways to turn a convolution into a few large matrix products, each for the shapes at which it pays, on activations in
 channels_last memory. A layer keeps its parameters, so checkpoints don't change; sums are rounded in another order.
@@ -7,9 +7,13 @@ channels_last memory. A layer keeps its parameters, so checkpoints don't change;
 - 3×3: a bilinear algorithm, outputs = Aᵀ[(G w) ⊙ (Bᵀ x)], whose products ⊙ are matrix products over the channels. On
   tiles of 4×4 outputs it is Winograd's F(4×4, 3×3), with 36 products instead of 144 taps (Lavin & Gray,
   arXiv:1509.09308, section 4.3); on a whole 2×2 map it has 9 products instead of 36 taps.
+
+In bf16 there are two of them: 1×1 convolutions as matrix products of torch's, which beat its convolutions on small
+maps, and the form for 2×2 maps, whose sums of two keep twice bf16's own rounding. Larger tiles would lose a digit.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +26,7 @@ MIN_MAP_CHANNELS = 64  # output channels from which one tile for the whole map p
 MIN_TILED_CHANNELS = 64 * 128  # input times output channels from which tiles pay
 MAX_TILED_SIZE = 16
 MIN_GROUPED_TILES = 1000  # from which a grouped convolution is the faster batch of products
+PAIRED_SIZE = 2  # of the map that is convolved pair by pair
 TILE = 4  # outputs of a tile, in each direction
 PATCH = TILE + 2  # inputs that they depend on
 
@@ -32,14 +37,16 @@ class FastConv2d(nn.Conv2d):
     """What `speed_up` makes of an ordinary convolution: it takes the fastest known form for the shape at hand."""
 
     def forward(self, inputs: Tensor) -> Tensor:  # (N, C, H, W) -> (N, out, H', W')
-        """Return the convolution of float32 inputs on a CPU; anything else is torch's affair."""
-        form = self.choose_form(inputs)
-        return super().forward(inputs) if form is None else form(inputs, self.weight, self.bias)
+        """Return the convolution in float32, or in bf16 under autocast, on a CPU; anything else is torch's affair."""
+        dtype = arithmetic(inputs, self.weight)
+        form = None if dtype is None else self.choose_form(inputs, dtype)
+        if form is None:
+            return super().forward(inputs)
+        with torch.autocast("cpu", enabled=False):
+            return form(inputs.to(dtype), self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
 
-    def choose_form(self, inputs: Tensor) -> Form | None:
+    def choose_form(self, inputs: Tensor, dtype: torch.dtype = torch.float32) -> Form | None:
         """Return the form for inputs of this shape, None for torch's own."""
-        if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-            return None
         if inputs.dim() != 4 or inputs.numel() == 0:
             return None
         if self.kernel_size == (1, 1) and self.padding == (0, 0):
@@ -47,10 +54,24 @@ class FastConv2d(nn.Conv2d):
         height, width = inputs.shape[2:]
         if self.kernel_size != (3, 3) or self.padding != (1, 1) or self.stride != (1, 1) or height != width:
             return None
+        return bilinear if self.pays_in_tiles(height, dtype) else None
+
+    def pays_in_tiles(self, size: int, dtype: torch.dtype) -> bool:
+        """Return whether tiles are the faster way for maps of this size, and exact enough."""
         is_wide = self.in_channels * self.out_channels >= MIN_TILED_CHANNELS
-        if is_one_tile(height):
-            return bilinear if is_wide or self.out_channels >= MIN_MAP_CHANNELS else None
-        return bilinear if is_wide and 1 < height <= MAX_TILED_SIZE else None
+        if is_one_tile(size):
+            is_exact = dtype == torch.float32 or size == PAIRED_SIZE
+            return is_exact and (is_wide or self.out_channels >= MIN_MAP_CHANNELS)
+        return dtype == torch.float32 and is_wide and 1 < size <= MAX_TILED_SIZE
+
+
+def arithmetic(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
+    """Return in which of the two types that there are forms for torch would convolve, None if it is another."""
+    if inputs.device.type != "cpu" or weight.dtype != torch.float32:
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
+    return torch.float32 if inputs.dtype == torch.float32 else None
 
 
 def speed_up(model: nn.Module) -> None:
@@ -106,14 +127,18 @@ def first_derivatives() -> torch.autocast:
 def convolve_rows(rows: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
     """Return the products (N, M, groups * out) of rows (N, M, groups * C) with weight (groups * out, C) in each group.
 
-    They are computed as the 1×1 convolution of one map of N × M pixels, for which torch has a faster library than for
-    float32 matrix products.
+    In float32 they are computed as the 1×1 convolution of one map of N × M pixels, for which torch has a faster library
+    than for matrix products.
     """
+    if rows.dtype == torch.bfloat16:
+        return F.linear(rows, weight, bias)
     return as_rows(F.conv2d(as_map(rows), weight[:, :, None, None], bias, groups=groups))
 
 
 def gradient_for_rows(grad: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient for rows (N, M, C) from that of their products with weight (out, C)."""
+    if rows.dtype == torch.bfloat16:
+        return grad @ weight
     gradients = torch.ops.aten.convolution_backward(
         as_map(grad), as_map(rows), weight[:, :, None, None], bias_sizes=None, stride=[1, 1], padding=[0, 0],
         dilation=[1, 1], transposed=False, output_padding=[0, 0], groups=1, output_mask=[True, False, False],
@@ -169,10 +194,16 @@ PAIR = matrices([[0, 1, 0], [0, -1, 1], [1, -1, 0]], [[1, 1], [0, 1], [1, 0]], [
 
 # By the pixels on each side of what a tile depends on; on a map of four two of the six inputs are padding.
 ALGORITHMS = {
-    2: in_two_dimensions(PAIR),
+    PAIRED_SIZE: in_two_dimensions(PAIR),
     TILE: in_two_dimensions(WINOGRAD._replace(for_inputs=WINOGRAD.for_inputs[:, 1 : 1 + TILE])),
     PATCH: in_two_dimensions(WINOGRAD),
 }
+
+
+@lru_cache
+def algorithm_for(size: int, dtype: torch.dtype) -> Matrices:
+    """Return the algorithm for tiles that depend on so many pixels on each side, as numbers of this type."""
+    return Matrices(*(matrix.to(dtype) for matrix in ALGORITHMS[size]))
 
 
 def bilinear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -193,7 +224,7 @@ class BilinearConvolution(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the outputs (N, out, S, S)."""
         size = inputs.shape[2]
-        algorithm = ALGORITHMS[size if is_one_tile(size) else PATCH]
+        algorithm = algorithm_for(size if is_one_tile(size) else PATCH, inputs.dtype)
         left = transform(algorithm.for_inputs, cut_inputs(inputs))  # (T, P, C)
         taps = weight.permute(0, 2, 3, 1).reshape(len(weight), -1, weight.shape[1])  # (out, 9, C)
         right = transform(algorithm.for_weight, taps)  # (out, P, C)
@@ -230,7 +261,7 @@ def transform(matrix: Tensor, tiles: Tensor) -> Tensor:
 def multiply(left: Tensor, right: Tensor, num_images: int) -> Tensor:
     """Return P matrix products (T, P, out) of (T, P, C) with (out, P, C); T is a multiple of `num_images`."""
     num_tiles, num_products, channels = left.shape
-    if num_tiles < MIN_GROUPED_TILES:
+    if num_tiles < MIN_GROUPED_TILES or left.dtype == torch.bfloat16:
         products = left.new_empty((num_tiles, num_products, len(right)))
         torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0), out=products.transpose(0, 1))
         return products
@@ -241,7 +272,7 @@ def multiply(left: Tensor, right: Tensor, num_images: int) -> Tensor:
 
 def is_one_tile(size: int) -> bool:
     """Return whether a map is one tile; then cutting it, and joining, is only another view of channels_last memory."""
-    return size in (2, TILE)
+    return size in (PAIRED_SIZE, TILE)
 
 
 def cut_inputs(inputs: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from cifar.training.devices.fast_conv import (
     PATCH,
     FastConv2d,
     add_up_inputs,
+    arithmetic,
     bilinear,
     convolve_rows,
     cut_inputs,
@@ -106,6 +107,38 @@ def test_inputs_weights_and_gradients_in_any_memory_are_taken(kind: str) -> None
         assert_is_convolution(layer, inputs, direction)
     layer.to(memory_format=torch.channels_last)
     assert_is_convolution(layer, inputs)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("kind", ["pointwise", "strided pointwise", "whole map of 2"])
+def test_in_bf16_a_form_has_at_most_three_times_the_error_of_torchs_own(kind: str, has_bias: bool) -> None:
+    layer, inputs = fast_layer(kind, has_bias)
+    plain = plain_copy(layer)
+    direction = torch.randn(plain(inputs).shape, generator=torch.Generator().manual_seed(1))
+    exact = outputs_and_gradients(copy.deepcopy(plain).double(), inputs.double(), direction)
+    errors = []
+    for model in (layer, plain):
+        with torch.autocast("cpu", torch.bfloat16):
+            values = outputs_and_gradients(model, inputs, direction)
+        assert values[0].dtype == torch.bfloat16
+        assert [value.dtype for value in values[1:]] == [torch.float32] * (len(values) - 1)  # inputs, weight, bias
+        errors.append([relative_error(*pair) for pair in zip(values, exact, strict=True)])
+    assert all(0 < fast < 3 * own < 0.02 for fast, own in zip(*errors, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["whole map of 4", "tiles", "tiles beyond the map"])
+def test_in_bf16_larger_tiles_are_left_to_torch(kind: str) -> None:
+    layer, inputs = fast_layer(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(inputs), plain_copy(layer)(inputs))
+
+
+def test_many_maps_of_2_in_bf16() -> None:
+    layer, inputs = fast_layer("whole map of 2")
+    many = inputs.repeat(MIN_GROUPED_TILES, 1, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        few, all_of_them = layer(inputs), layer(many)
+    torch.testing.assert_close(all_of_them[: len(few)], few, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +275,16 @@ def test_other_layers_dtypes_and_contexts_are_left_to_torch() -> None:
     assert isinstance(layer, FastConv2d)
     inputs = torch.randn(1, 128, 8, 8)
     assert layer.choose_form(inputs) is bilinear
-    assert layer.choose_form(inputs.double()) is None
     assert layer.choose_form(inputs[:, :, :, :7]) is None
-    with torch.autocast("cpu", torch.bfloat16):
-        assert layer.choose_form(inputs) is None
-        assert layer(inputs).dtype == torch.bfloat16
+    assert layer.choose_form(inputs, torch.bfloat16) is None
+    assert arithmetic(inputs, layer.weight) == torch.float32
+    assert arithmetic(inputs.double(), layer.weight) is None
+    assert arithmetic(inputs, layer.weight.double()) is None
+    assert arithmetic(inputs.bfloat16(), layer.weight) is None
+    for dtype, expected in ((torch.bfloat16, torch.bfloat16), (torch.float16, None)):
+        with torch.autocast("cpu", dtype):
+            assert arithmetic(inputs, layer.weight) == expected
+            assert layer(inputs).dtype == dtype
     strided = nn.Conv2d(128, 128, 3, 2, padding=1)
     speed_up(strided)
     assert strided.choose_form(inputs) is None  # type: ignore[operator]
