@@ -14,8 +14,12 @@ from torch import Tensor
 from cifar.base.errors import UserError
 from cifar.data.mix import Cutmix
 from cifar.data.sizes import SizeSchedule
+from cifar.experiment.building import build_loaders, build_parts
 from cifar.experiment.config import check
-from cifar.experiment.run import run
+from cifar.experiment.run import new_trainer, run
+from cifar.tracking.tracking import RunInfo
+from cifar.training.devices.device import Device
+from cifar.training.warm_up import warm_up
 from tests.conftest import QUIET, Compose, read_metrics
 from tests.data.test_loader import make_loader
 from tests.experiment.test_choices import trained
@@ -129,6 +133,32 @@ def test_training_sees_small_images_and_evaluation_never_does(
     assert sizes.count(24) == 1  # the first look at whether the model can take them
     assert {*sizes} == {24, 32}
     assert read_metrics(tmp_path)
+
+
+def test_every_size_is_prepared_before_the_first_step(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = compose(*WORDS, "data.size_schedule=[24,32]", "data.limit=7", "batch_size=4")
+    parts = build_parts(cfg, RunInfo("run", None, {}))
+    loaders = build_loaders(cfg, parts)
+    trainer = new_trainer(cfg, parts, loaders)
+    shapes: list[tuple[int, int]] = []
+    monkeypatch.setattr(Device, "needs_warm_up", True)
+
+    def spy(inputs: Tensor, labels: Tensor, num_images: int) -> float:
+        shapes.append((len(labels), inputs.shape[2]))
+        return 0.0
+
+    monkeypatch.setattr(trainer.train_step, "warm_up", spy)
+    warm_up(trainer, loaders.test, "none")
+    assert shapes == [(4, 24), (3, 24), (4, 32), (3, 32)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_makes_the_same_images_smaller() -> None:
+    images, schedule = noise(), SizeSchedule([24])
+    here, there = schedule.apply(images, 0), schedule.apply(images.cuda(), 0)
+    assert there.device.type == "cuda"
+    assert (here.int() - there.cpu().int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize(
