@@ -6,8 +6,9 @@ from statistics import fmean
 
 import pytest
 
+from cifar.experiment.config import config_hash, resolve
 from cifar.reports.runs.statistics import compare, holm, interval
-from tests.conftest import ROOT, read_metrics
+from tests.conftest import ROOT, Compose, read_metrics, read_summary
 
 RESULTS = (ROOT / "docs" / "results.md").read_text()
 MULTIRUN = ROOT / "multirun"
@@ -68,3 +69,30 @@ def test_what_is_said_of_the_ablation_holds() -> None:
     assert len(last) == 5
     assert 100 * fmean(last) == pytest.approx(80.2, abs=0.05)
     assert 100 * fmean(base.values()) == pytest.approx(85.4, abs=0.05)
+
+
+def test_ten_minutes_are_what_its_three_runs_were(compose: Compose) -> None:
+    runs = [read_summary(MULTIRUN / f"resnet18_10min/final/{seed}") for seed in range(3)]
+    assert [run["seed"] for run in runs] == [0, 1, 2]
+    for run in runs:
+        assert run["config_hash"] == config_hash(resolve(compose("experiment=resnet18_10min", f"seed={run['seed']}")))
+    cells = row_of("`resnet18_10min`")
+    plain, views = ({run["seed"]: run[key] for run in runs} for key in ("test_accuracy", "test_tta_accuracy"))
+    assert cells[3] == with_interval(plain)
+    assert cells[4] == f"**{with_interval(views)}**, six views"
+    seconds = [run["train_seconds"] for run in runs]
+    assert cells[5] == f"{min(seconds):.0f}–{max(seconds):.0f} s"
+    assert max(seconds) < 600
+
+
+@pytest.mark.parametrize(
+    ("run", "percent"),
+    [("optimizers/0", 86.2), ("optimizers/1", 81.6), ("optimizers/2", 85.7), ("widths/0", 91.3), ("widths/1", 91.6)],
+)
+def test_the_steps_to_the_recipe_of_ten_minutes_are_told_as_they_were(run: str, percent: float) -> None:
+    summary = read_summary(MULTIRUN / "resnet18_10min" / run)
+    assert 100 * summary["val_accuracy"] == pytest.approx(percent, abs=0.05)
+    (section,) = re.findall(r"^## Ten minutes.*?(?=^## )", RESULTS, re.MULTILINE | re.DOTALL)
+    assert f"{percent} %" in section
+    if run.startswith("widths"):
+        assert f"after {summary['train_seconds']:,.0f} s" in section

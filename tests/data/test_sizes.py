@@ -15,7 +15,6 @@ from cifar.base.errors import UserError
 from cifar.data.mix import Cutmix
 from cifar.data.sizes import SizeSchedule
 from cifar.experiment.building import build_loaders, build_parts
-from cifar.experiment.config import check
 from cifar.experiment.run import new_trainer, run
 from cifar.tracking.tracking import RunInfo
 from cifar.training.devices.device import Device
@@ -159,18 +158,6 @@ def test_a_gpu_makes_the_same_images_smaller() -> None:
     here, there = schedule.apply(images, 0), schedule.apply(images.cuda(), 0)
     assert there.device.type == "cuda"
     assert (here.int() - there.cpu().int()).abs().max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["data.size_schedule=[0]"], r"^data\.size_schedule=\[0\] is not possible: it takes a list of sizes"),
-        (["data.size_schedule=[]"], r"^data\.size_schedule=\[\] is not possible: it takes a list of sizes"),
-    ],
-)
-def test_sizes_that_no_images_have_are_refused(compose: Compose, words: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        check(compose(*WORDS, *words))
 
 
 @pytest.mark.parametrize(

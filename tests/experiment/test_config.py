@@ -99,6 +99,7 @@ def test_data_root_is_cifar10_root_or_data(compose: Compose, monkeypatch: pytest
         "tta=six", "init_head=other",
         "checkpoint.every_epochs=0", "checkpoint.every_minutes=0", "checkpoint.keep=0",
         "data.limit=0",
+        "data.size_schedule=[0]", "data.size_schedule=[]",
         "data.classes=[cat]", "data.classes=[cat,cat]", "data.classes=[]",
         "data.val_size=-1", "data.split_seed=-1", "data.test_limit=0",
         "data.num_classes=0", "data.mean=[0.5]", "data.std=[0.5,0.5,0]", "device.name=tpu", "device.precision=fp8",
