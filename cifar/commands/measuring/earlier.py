@@ -12,12 +12,18 @@ from statistics import fmean, variance
 from typing import Any
 
 from cifar.base.errors import UserError
+from cifar.base.limits import Limit, number, refuse_impossible
 from cifar.base.run_folder import to_json
 from cifar.reports.runs.statistics import CONFIDENCE, holm, make_comparison
 
 SAME = ("words", "device", "batch_size")  # of two results that can be compared
 NEEDED = (*SAME, "ratios", "git_commit", "date")
 MIN_ROUNDS = 3
+RATIO = number("a positive number", lambda value: value > 0)
+LIMITS = {
+    "ratios": Limit("positive numbers", lambda value: isinstance(value, list) and all(map(RATIO.allows, value))),
+    "git_commit": Limit("text, or null", lambda value: value is None or isinstance(value, str)),
+}
 
 
 def add_result(path: Path, result: dict[str, Any]) -> None:
@@ -37,6 +43,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     for result in results:
         if not isinstance(result, dict) or not {*NEEDED} <= result.keys():
             raise UserError(f"{path} is no file of cifar bench's: a line of it lacks one of {', '.join(NEEDED)}.")
+        refuse_impossible(str(path), result, LIMITS)
     return results
 
 
@@ -47,7 +54,7 @@ def compare_with(earlier: Sequence[dict[str, Any]], results: Sequence[dict[str, 
     """
     pairs = [(result, latest_like(result, earlier)) for result in results]
     changes = [None if then is None else change(then["ratios"], now["ratios"]) for now, then in pairs]
-    corrected = iter(holm([p_value for found in changes if found is not None for p_value in [found[1]]]))
+    corrected = iter(holm([found[1] for found in changes if found is not None]))
     lines, is_slower = [], False
     for (now, then), found in zip(pairs, changes, strict=True):
         name = now["words"][0]

@@ -44,6 +44,16 @@ def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> Non
         read_results(path)
 
 
+@pytest.mark.parametrize(
+    "others", [{"ratios": [1.5, -1, 2]}, {"ratios": "1.5"}, {"ratios": [1, "2"]}, {"git_commit": 7}]
+)
+def test_what_no_bench_wrote_is_refused_before_anything_is_measured(tmp_path: Path, others: dict[str, Any]) -> None:
+    path = tmp_path / "made.jsonl"
+    add_result(path, result(FAST) | others)
+    with pytest.raises(UserError, match=r"made\.jsonl\.(ratios|git_commit)=.* is not possible: it takes"):
+        read_results(path)
+
+
 def test_the_latest_of_the_same_words_and_hardware_counts() -> None:
     earlier = [
         result(FAST), result(SLOW), result(SAME, device="cpu (Y)"), result(SAME, batch_size=50),
