@@ -17,7 +17,7 @@ class SizeSchedule:
     """
 
     def __init__(self, sizes: Sequence[int] = (), epochs: int = 1) -> None:
-        self.sizes, self.epochs = [*sizes], epochs
+        self.sizes, self.epochs = [*sizes], max(epochs, 1)
 
     def at(self, epoch: int) -> int | None:
         """Return the height and width of the images in an epoch, counted from 0; None: as they are."""
@@ -27,7 +27,7 @@ class SizeSchedule:
 
     def first_epochs(self) -> list[int]:
         """Return the epochs in which each size comes first."""
-        sizes = [self.at(epoch) for epoch in range(max(self.epochs, 1))]
+        sizes = [self.at(epoch) for epoch in range(self.epochs)]
         return [epoch for epoch, size in enumerate(sizes) if size not in sizes[:epoch]]
 
     def apply(self, images: Tensor, epoch: int) -> Tensor:

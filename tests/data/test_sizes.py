@@ -47,6 +47,11 @@ def test_every_size_has_its_share_of_the_epochs_and_the_last_ends_them(
     assert schedule.at(epochs + 5) == expected[-1]
 
 
+def test_a_run_without_epochs_has_the_last_size() -> None:
+    assert SizeSchedule([24, 32], 0).at(0) == 32
+    assert SizeSchedule([24, 32], 0).first_epochs() == [0]
+
+
 def noise(num_images: int = 4, size: int = 32) -> Tensor:
     """Return images of noise."""
     generator = torch.Generator().manual_seed(1)
