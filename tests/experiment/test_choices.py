@@ -31,7 +31,7 @@ def words(group: str, choice: str) -> list[str]:
     given = [word for word in QUIET if not word.startswith(group)]
     if choice.startswith(("speedrun", "ablation")):  # its groups of weights are those of its own model
         given = [*(word for word in given if not word.startswith("model.")), "model.widths=[4,4,4]"]
-    if choice.startswith(("wrn", "resnet18_10min")):  # the same code in a tenth of the time
+    if choice.startswith(("wrn", "resnet18")):  # the same code in a tenth of the time
         given = [*(word for word in given if not word.startswith("model.")), "model.width=2"]
     if group == "model":  # keeps less than Adam of the large ones
         given += ["optimizer=sgd", "lr=0.01"]
