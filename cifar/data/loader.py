@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from cifar.data.augment.pipeline import Augment, Unchanged
 from cifar.data.mix import Mix, Unmixed, mixed_labels
-from cifar.data.sizes import SizeSchedule
+from cifar.data.sizes import SizeSchedule, resized
 
 
 class Loader:
@@ -19,7 +20,7 @@ class Loader:
     channel, for pixels as fractions of 255. An epoch's order and augmentation depend on `seed` and the epoch's number
     alone: they are the same on every device, and `epoch(number, start)` begins anywhere. `share` tells which of a
     batch's images, of which there are so many, this process has if others have the rest. With a `mix` labels are
-    shares of `num_classes` classes, float32 (B, num_classes). The `sizes` are those of an epoch's images.
+    shares of `num_classes` classes, float32 (B, num_classes). The `sizes` in pixels are those of each batch.
     """
 
     def __init__(
@@ -74,18 +75,19 @@ class Loader:
         mixes: list[list[int]] = self.mix.draw(len(self), generator).tolist()
         order = order.to(device)
 
-        def batch(places: slice | Tensor) -> tuple[Tensor, Tensor]:
+        def batch(pixels: int | None, places: slice | Tensor) -> tuple[Tensor, Tensor]:
             images = self.augment.apply(self.images[order[places]], choices[places])
-            return self.normalise(self.sizes.apply(images, number)), self.labels[order[places]]
+            return self.normalise(resized(images, pixels)), self.labels[order[places]]
 
         for index in range(start, len(self)):
             first, size = index * self.batch_size, self.size_of(index)
+            sized = partial(batch, self.sizes.at(number, index, len(self)))
             if mixes[index]:
-                yield self.mixed(batch, first, size, mixes[index])
+                yield self.mixed(sized, first, size, mixes[index])
             elif self.share is not None:
-                yield batch(first + self.share(size).to(device))
+                yield sized(first + self.share(size).to(device))
             else:
-                yield batch(slice(first, first + size))
+                yield sized(slice(first, first + size))
 
     def mixed(
         self, batch: Callable[[slice | Tensor], tuple[Tensor, Tensor]], first: int, size: int, choices: Sequence[int]

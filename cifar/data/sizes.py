@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class SizeSchedule:
-    """Sizes in pixels, each for an equal share of the epochs; the last epoch always has the last of them.
+    """Sizes in pixels, each for an equal share of a run's steps; the last step always has the last of them.
 
     No sizes: the images stay as they are.
     """
@@ -19,26 +19,22 @@ class SizeSchedule:
     def __init__(self, sizes: Sequence[int] = (), epochs: int = 1) -> None:
         self.sizes, self.epochs = [*sizes], max(epochs, 1)
 
-    def at(self, epoch: int) -> int | None:
-        """Return the height and width of the images in an epoch, counted from 0; None: as they are."""
+    def at(self, epoch: int, index: int = 0, num_batches: int = 1) -> int | None:
+        """Return the height and width of the epoch's batch `index` of so many, all counted from 0; None: as it is."""
         if not self.sizes:
             return None
-        return self.sizes[(min(epoch + 1, self.epochs) * len(self.sizes) - 1) // self.epochs]
+        step, num_steps = epoch * num_batches + index, self.epochs * num_batches
+        return self.sizes[(min(step + 1, num_steps) * len(self.sizes) - 1) // num_steps]
 
-    def first_epochs(self) -> list[int]:
-        """Return the epochs in which each size comes first."""
-        sizes = [self.at(epoch) for epoch in range(self.epochs)]
-        return [epoch for epoch, size in enumerate(sizes) if size not in sizes[:epoch]]
 
-    def apply(self, images: Tensor, epoch: int) -> Tensor:
-        """Return uint8 images (N, C, S, S) from those of a larger size, each pixel a mean by distance over those near.
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Return uint8 images (N, C, size, size) from larger ones, each pixel a mean by distance over those near.
 
-        Devices may differ by one in a pixel.
-        """
-        size = self.at(epoch)
-        if size is None or tuple(images.shape[2:]) == (size, size):
-            return images
-        if images.device.type == "cpu":  # on bytes, which is faster there
-            return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        pixels = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
-        return pixels.round_().clamp_(0, 255).to(torch.uint8)
+    None leaves them as they are. Devices may differ by one in a pixel.
+    """
+    if size is None or tuple(images.shape[2:]) == (size, size):
+        return images
+    if images.device.type == "cpu":  # on bytes, which is faster there
+        return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    pixels = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+    return pixels.round_().clamp_(0, 255).to(torch.uint8)

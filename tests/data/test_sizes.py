@@ -1,7 +1,8 @@
-"""Smaller images first: which epochs have which size, how they are made smaller, and what no run can use."""
+"""Smaller images first: which batches have which size, how they are made smaller, and what no run can use."""
 
 import copy
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from cifar.base.errors import UserError
 from cifar.data.mix import Cutmix
-from cifar.data.sizes import SizeSchedule
+from cifar.data.sizes import SizeSchedule, resized
 from cifar.experiment.building import build_loaders, build_parts
 from cifar.experiment.run import new_trainer, run
 from cifar.tracking.tracking import RunInfo
@@ -26,30 +27,31 @@ from tests.experiment.test_restore import assert_identical
 
 
 @pytest.mark.parametrize(
-    ("sizes", "epochs", "expected"),
+    ("sizes", "epochs", "num_batches", "expected"),
     [
-        ([24, 32], 4, [24, 24, 32, 32]),
-        ([24, 32], 5, [24, 24, 32, 32, 32]),
-        ([16, 24, 32], 7, [16, 16, 24, 24, 32, 32, 32]),
-        ([16, 24, 32], 2, [24, 32]),
-        ([16, 24, 32], 1, [32]),
-        ([24, 24, 32], 3, [24, 24, 32]),
-        ([24], 3, [24, 24, 24]),
-        ([], 3, [None, None, None]),
+        ([24, 32], 4, 1, [24, 24, 32, 32]),
+        ([24, 32], 2, 2, [24, 24, 32, 32]),
+        ([24, 32], 1, 4, [24, 24, 32, 32]),
+        ([24, 32], 1, 5, [24, 24, 32, 32, 32]),
+        ([16, 24, 32], 7, 1, [16, 16, 24, 24, 32, 32, 32]),
+        ([16, 24, 32], 2, 1, [24, 32]),
+        ([16, 24, 32], 1, 1, [32]),
+        ([24, 24, 32], 1, 3, [24, 24, 32]),
+        ([24], 1, 3, [24, 24, 24]),
+        ([], 1, 3, [None, None, None]),
     ],
 )
-def test_every_size_has_its_share_of_the_epochs_and_the_last_ends_them(
-    sizes: list[int], epochs: int, expected: list[int | None]
+def test_every_size_has_its_share_of_the_steps_and_the_last_ends_them(
+    sizes: list[int], epochs: int, num_batches: int, expected: list[int | None]
 ) -> None:
     schedule = SizeSchedule(sizes, epochs)
-    assert [schedule.at(epoch) for epoch in range(epochs)] == expected
-    assert schedule.first_epochs() == [expected.index(size) for size in dict.fromkeys(expected)]
-    assert schedule.at(epochs + 5) == expected[-1]
+    places = product(range(epochs), range(num_batches))
+    assert [schedule.at(epoch, index, num_batches) for epoch, index in places] == expected
+    assert schedule.at(epochs + 5, 0, num_batches) == expected[-1]
 
 
 def test_a_run_without_epochs_has_the_last_size() -> None:
     assert SizeSchedule([24, 32], 0).at(0) == 32
-    assert SizeSchedule([24, 32], 0).first_epochs() == [0]
 
 
 def noise(num_images: int = 4, size: int = 32) -> Tensor:
@@ -61,7 +63,7 @@ def noise(num_images: int = 4, size: int = 32) -> Tensor:
 @pytest.mark.parametrize("size", [8, 20, 24, 31])
 def test_images_are_made_smaller_as_pillow_does(size: int) -> None:
     images = noise()
-    smaller = SizeSchedule([size]).apply(images, 0)
+    smaller = resized(images, size)
     assert smaller.shape == (4, 3, size, size)
     assert smaller.dtype == torch.uint8
     for image, found in zip(images, smaller, strict=True):
@@ -78,16 +80,16 @@ def test_other_devices_differ_by_one_at_most() -> None:
 
         device = torch.device("cuda")
 
-    here = SizeSchedule([24]).apply(images, 0)
-    there = SizeSchedule([24]).apply(images.as_subclass(Elsewhere), 0).as_subclass(Tensor)
+    here = resized(images, 24)
+    there = resized(images.as_subclass(Elsewhere), 24).as_subclass(Tensor)
     assert there.dtype == torch.uint8
     assert (here.int() - there.int()).abs().max() <= 1
 
 
 def test_a_size_that_the_images_have_leaves_them_as_they_are() -> None:
     images = noise()
-    assert SizeSchedule([32]).apply(images, 0) is images
-    assert SizeSchedule().apply(images, 0) is images
+    assert resized(images, 32) is images
+    assert resized(images, None) is images
 
 
 def test_batches_of_an_epoch_have_its_size_also_from_the_middle_and_when_they_are_mixed() -> None:
@@ -99,6 +101,9 @@ def test_batches_of_an_epoch_have_its_size_also_from_the_middle_and_when_they_ar
         assert {tuple(inputs.shape[2:]) for inputs, _ in loader.epoch(1)} == {(32, 32)}
         whole, rest = [*loader.epoch(0)], [*loader.epoch(0, start=1)]
         assert all(torch.equal(one[0], other[0]) for one, other in zip(whole[1:], rest, strict=True))
+    loader = make_loader(shuffle=True, sizes=SizeSchedule([24, 32], 1))
+    sizes = [inputs.shape[2] for inputs, _ in loader.epoch(0)]
+    assert (sizes[0], sizes[-1], sorted(sizes)) == (24, 32, sizes)
     loader = make_loader(shuffle=True, sizes=SizeSchedule([24, 32], 2))
     for (small, labels), (_, others) in zip(loader.epoch(0), plain.epoch(0), strict=True):
         assert torch.equal(labels, others)
@@ -159,8 +164,8 @@ def test_every_size_is_prepared_before_the_first_step(compose: Compose, monkeypa
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu_makes_the_same_images_smaller() -> None:
-    images, schedule = noise(), SizeSchedule([24])
-    here, there = schedule.apply(images, 0), schedule.apply(images.cuda(), 0)
+    images = noise()
+    here, there = resized(images, 24), resized(images.cuda(), 24)
     assert there.device.type == "cuda"
     assert (here.int() - there.cpu().int()).abs().max() <= 1
 
