@@ -1,7 +1,8 @@
 """Compare two processes of one thread with one process of two: python -m tests.training.measured_ranks [MODEL…]
 
 Each takes the training steps of `cifar run` on the real CIFAR-10, in turn, so that whatever else the machine does slows
-both. Prints a table for docs/scaling.md: images per second, medians over the rounds, and the ratio's range.
+both. Prints a table for docs/scaling.md: images per second, medians over the rounds, and the ratio's range. With
+`--apart` the two processes have a run each, as a sweep's jobs side by side: the table of docs/speed.md.
 """
 
 import argparse
@@ -17,15 +18,14 @@ import torch
 import torch.distributed as dist
 
 WARM_UP_STEPS = 3
-BATCH_SIZE = 100
 
 
-def serve(connection: Connection, words: list[str], rank: int, count: int, meeting: str) -> None:
+def serve(connection: Connection, words: list[str], rank: int, count: int, meeting: str | None) -> None:
     """Take as many steps as are asked for, and send the seconds, until asked for none."""
     from cifar.commands.measuring.bench import our_loop
     from cifar.experiment.typed.compose import compose_words
 
-    if count > 1:
+    if meeting is not None and count > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
     contestant = our_loop(compose_words(words)[0])
     contestant.take_turn(WARM_UP_STEPS)
@@ -36,13 +36,13 @@ def serve(connection: Connection, words: list[str], rank: int, count: int, meeti
 
 @dataclass(frozen=True)
 class Contestant:
-    """The processes of one run."""
+    """The processes of one run, or of one run each where they have no meeting place."""
 
     processes: list[BaseProcess]
     connections: list[Connection]
 
     @classmethod
-    def begin(cls, words: list[str], count: int, num_threads: int, meeting: str) -> "Contestant":
+    def begin(cls, words: list[str], count: int, num_threads: int, meeting: str | None) -> "Contestant":
         """Start the processes and wait until they have warmed up."""
         context, processes, connections = get_context("spawn"), list[BaseProcess](), list[Connection]()
         for rank in range(count):
@@ -67,15 +67,17 @@ class Contestant:
             process.join()
 
 
-def compare(model: str, num_rounds: int, num_steps: int, more: list[str]) -> str:
+def compare(model: str, options: argparse.Namespace) -> str:
     """Return the model's row of the table."""
-    words = [f"model={model}", f"batch_size={BATCH_SIZE}", "device=cpu", "tracker=none", *more]
+    words = [f"model={model}", f"batch_size={options.batch_size}", "device=cpu", "tracker=none", *options.set]
     with tempfile.TemporaryDirectory() as folder:
-        runs = {count: Contestant.begin(words, count, 2 // count, f"{folder}/meeting") for count in (1, 2)}
+        meeting = None if options.apart else f"{folder}/meeting"
+        runs = {count: Contestant.begin(words, count, 2 // count, meeting) for count in (1, 2)}
         rates: dict[int, list[float]] = {1: [], 2: []}
-        for number in range(num_rounds):
+        for number in range(options.rounds):
             for count in (1, 2) if number % 2 == 0 else (2, 1):
-                rates[count].append(BATCH_SIZE * num_steps / runs[count].take_turn(num_steps))
+                num_images = options.batch_size * options.steps * (count if options.apart else 1)
+                rates[count].append(num_images / runs[count].take_turn(options.steps))
         for run in runs.values():
             run.end()
     ratios = sorted(two / one for one, two in zip(rates[1], rates[2], strict=True))
@@ -89,12 +91,14 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["resnet50", "vgg16", "resnet18", "speednet"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=5, help="in every round")
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--apart", action="store_true", help="two runs instead of one in two processes")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="more of cifar run's words")
     options = parser.parse_args()
     print("| model | one process, two threads | two processes, one thread each | ratio, median (range) |")
     print("|---|---|---|---|")
     for model in options.models:
-        print(compare(model, options.rounds, options.steps, options.set), flush=True)
+        print(compare(model, options), flush=True)
     print(f"Load of the machine at the end: {os.getloadavg()[0]:.1f}")
 
 
