@@ -31,11 +31,13 @@ def report(folders: Sequence[Path], output: Path, for_latex: bool = False) -> Re
 
     `for_latex` adds a folder with what a paper takes of it. Raises `UserError` if there is no run in the folders.
     """
-    from cifar.reports.figures.sweep import draw_figures
+    results = read_results(folders)
+    sentences, num_before = verdict(results), len(results.warnings)
+    show(results, sentences)
+
+    from cifar.reports.figures.sweep import draw_figures  # after the answer is on the screen: this takes longer
     from cifar.reports.files.page import write_page
 
-    results = read_results(folders)
-    sentences = verdict(results)
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "report.csv", points_csv(results))
     write_text(output / "runs.csv", runs_csv(results, output))
@@ -43,7 +45,7 @@ def report(folders: Sequence[Path], output: Path, for_latex: bool = False) -> Re
     images = [(figure.title, f"{figure.stem}.png") for figure in figures]
     write_text(output / "report.md", markdown(results, columns(results), sentences, images))
     write_page(results, columns(results), figures, sentences, note(results), output / "report.html")
-    show(results, sentences)
+    show_warnings(results, num_before)
     print(f"Report: {os.path.relpath(output / 'report.md')} (and report.html, report.csv, runs.csv, figures)")
     if for_latex:
         latex(results, output)
@@ -61,9 +63,14 @@ def latex(results: Results, output: Path) -> None:
         [*draw_figures(results, folder, style), *study_figures(results, output, folder, style)] for style in styles()
     ]
     write_latex(results, [figure for figure in drawn[0] if figure in drawn[1]], folder)
+    show_warnings(results, num_before)
+    print(f"For LaTeX: {os.path.relpath(folder)}: table.tex, references.bib, figures as PDF; example.tex shows them.")
+
+
+def show_warnings(results: Results, num_before: int) -> None:
+    """Print what came to be warned of after so many warnings."""
     for text in results.warnings[num_before:]:
         print(printable(f"Warning: {text}"))
-    print(f"For LaTeX: {os.path.relpath(folder)}: table.tex, references.bib, figures as PDF; example.tex shows them.")
 
 
 def study_figures(results: Results, folder: Path, output: Path, style: "Style | None" = None) -> list["Figure"]:

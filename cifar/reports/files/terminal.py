@@ -20,7 +20,7 @@ TROUBLE = ("failed", "diverged", "interrupted")
 def show(results: Results, sentences: Sequence[str]) -> None:
     """Print the best rows of the table, warnings before and the verdict behind them."""
     if not sys.stdout.isatty():
-        print(plain(results, sentences))
+        print(plain(results, sentences), flush=True)
         return
     from rich.console import Console
 
