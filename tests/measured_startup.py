@@ -96,8 +96,8 @@ def main() -> None:
                 if number > 0:
                     found[wait.title].append(seconds)
     print("| | seconds, median (range) |\n|---|---|")
-    for title, seconds in found.items():
-        print(f"| {title} | {median(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f}) |")
+    for title, all_seconds in found.items():
+        print(f"| {title} | {median(all_seconds):.2f} ({min(all_seconds):.2f}–{max(all_seconds):.2f}) |")
     print(f"Load of the machine at the end: {os.getloadavg()[0]:.1f}")
 
 
