@@ -271,20 +271,23 @@ def refuse_sizes(cfg: DictConfig, parts: Parts, images: Images) -> None:
         )
     for size in dict.fromkeys([(height, width), *((size, size) for size in chosen)]):
         if size != (32, 32):
-            way_out = "images of 32×32 pixels (with data=folder: data.source.size=32)"
-            refuse_size(cfg, parts, *size, way_out if size == (height, width) else "another data.size_schedule")
+            if size == (height, width):
+                what, way_out = "The images have", "images of 32×32 pixels (with data=folder: data.source.size=32)"
+            else:
+                what, way_out = f"data.size_schedule={[*chosen]} makes images of", "another data.size_schedule"
+            refuse_size(cfg, parts, size, what, way_out)
 
 
 @torch.no_grad()
-def refuse_size(cfg: DictConfig, parts: Parts, height: int, width: int, way_out: str) -> None:
-    """Raise `UserError` if the model can't take images of this size."""
+def refuse_size(cfg: DictConfig, parts: Parts, size: tuple[int, int], what: str, way_out: str) -> None:
+    """Raise `UserError` if the model can't take images of this height and width; `what` says whose they are."""
     was_training = parts.model.training
     try:
         with parts.device.autocast():
-            parts.model.eval()(torch.zeros((2, 3, height, width), device=parts.device.torch_device))
+            parts.model.eval()(torch.zeros((2, 3, *size), device=parts.device.torch_device))
     except (RuntimeError, ValueError, AssertionError) as error:  # torch's, and those of libraries of models
         raise UserError(
-            f"The images have {height}×{width} pixels, and model._target_={cfg.model._target_} can't take these "
+            f"{what} {size[0]}×{size[1]} pixels, and model._target_={cfg.model._target_} can't take these "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Choose another model, or "
             f"{way_out}."
         ) from error

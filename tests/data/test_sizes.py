@@ -176,7 +176,8 @@ def test_a_gpu_makes_the_same_images_smaller() -> None:
         (["data.size_schedule=[40]"], "images of 32×32 pixels can be made smaller, to the sides of squares."),
         (
             ["data.size_schedule=[24,5]", "model=speednet", "model.widths=[4,4,4]"],
-            "have 5×5 pixels, and model._target_=cifar.models.speednet.speednet can't take these",
+            "data.size_schedule=[24, 5] makes images of 5×5 pixels, and model._target_=cifar.models.speednet.speednet "
+            "can't take these",
         ),
     ],
 )

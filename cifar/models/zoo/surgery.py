@@ -48,7 +48,9 @@ def shrink(model: nn.Module, name: str) -> str:
     """
     old = model.get_submodule(name)
     if not isinstance(old, nn.Conv2d):
-        raise UserError(f"model.stem=cifar is not possible: {name} is a {type(old).__name__}. model.stem=original is.")
+        raise UserError(
+            f"model.stem=cifar is not possible: {name} is of type {type(old).__name__}. model.stem=original is."
+        )
     (before, stride), padding = (old.kernel_size[0], old.stride[0]), (SIDE // 2, SIDE // 2)
     if before == SIDE:
         old.stride, old.padding = (1, 1), padding
@@ -91,6 +93,6 @@ def refuse_unfit_images(model: nn.Module, name: str, size: int) -> None:
 def unknown_surgery(name: str, family: str, known: list[str]) -> UserError:
     """Return the error for a model that nobody here knows how to fit to small images."""
     return UserError(
-        f"model.name={name!r} is a {family}, and what fits that to small images is not known here: only "
+        f"model.name={name!r} belongs to {family}, and what fits that to small images is not known here: only "
         f"{', '.join(sorted(known))}. To take it as it is, made for large images: model.stem=original."
     )

@@ -140,9 +140,19 @@ def test_torchvisions_vision_transformer_gets_small_patches_and_keeps_what_fits(
     [
         ("timm", "resnet118", {}, "model.name='resnet118' is none of timm's. Did you mean one of resnet1"),
         ("torchvision", "resnet19", {}, "model.name='resnet19' is none of torchvision's. Did you mean one of resnet1"),
-        ("torchvision", "squeezenet1_1", {}, "is a SqueezeNet, and what fits that to small images is not known here"),
+        (
+            "torchvision",
+            "squeezenet1_1",
+            {},
+            "belongs to SqueezeNet, and what fits that to small images is not known here",
+        ),
         ("timm", "mixer_s32_224", {}, "To take it as it is, made for large images: model.stem=original."),
-        ("timm", "resnet10t", {}, "model.stem=cifar is not possible: conv1 is a Sequential. model.stem=original is."),
+        (
+            "timm",
+            "resnet10t",
+            {},
+            "model.stem=cifar is not possible: conv1 is of type Sequential. model.stem=original is.",
+        ),
         ("timm", "resnet18", {"stem": "small"}, "model.stem='small' is not possible: it takes one of cifar, original."),
         ("timm", "resnet18", {"pretrained": 1}, "model.pretrained=1 is not possible: it takes true or false."),
         ("timm", "vit_tiny_patch16_224", {"stem": "original"}, "can't take images of 32×32 pixels: "),
