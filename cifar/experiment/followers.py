@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar.base import signals
 from cifar.experiment.beside.extra_sets import build_extra
-from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.building import build_parts
 from cifar.experiment.keeper import look_around
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.run import fit_and_test, fit_to_images, go_on_from, new_trainer
 from cifar.tracking.tracking import NoTracker, RunInfo
 from cifar.training.distributed import GoneError, Ranks

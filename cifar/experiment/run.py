@@ -21,9 +21,10 @@ from cifar.data.extra_sets.extra_set import ExtraSet
 from cifar.data.loader import Loader
 from cifar.experiment.after import Keep, PageMaker, no_page
 from cifar.experiment.beside.extra_sets import build_extra, results_on
-from cifar.experiment.building import Loaders, Parts, build_loaders, build_parts, create
+from cifar.experiment.building import Parts, build_parts, create
 from cifar.experiment.config import AUTO, check, config_hash, point_hash, resolve
 from cifar.experiment.keeper import Keeper, look_around
+from cifar.experiment.loaders import Loaders, build_loaders
 from cifar.experiment.stored.ancestry import content_hash
 from cifar.experiment.stored.formats import FORMAT_VERSION, unreadable
 from cifar.experiment.typed.command_line import continued

@@ -22,8 +22,9 @@ from cifar.base.sealed import read_checkpoint
 from cifar.data.images import Images
 from cifar.data.loader import Loader
 from cifar.data.pictures import as_images
-from cifar.experiment.building import create, load_images
+from cifar.experiment.building import create
 from cifar.experiment.config import VIEWS, check_value, resolve
+from cifar.experiment.loaders import load_images
 from cifar.experiment.other_words import with_words
 from cifar.experiment.stored.configuration import links_of, stored_config
 from cifar.experiment.stored.data import stored_names, stored_size, take_normalisation

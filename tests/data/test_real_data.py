@@ -17,7 +17,8 @@ from cifar.data.images import channel_statistics
 from cifar.data.sources.cifar10 import CIFAR10
 from cifar.data.sources.cifar100 import CIFAR100
 from cifar.data.sources.svhn import SVHN
-from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.building import build_parts
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.run import build_trainer
 from cifar.models.resnet import resnet50
 from cifar.models.vgg import vgg16

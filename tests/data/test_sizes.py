@@ -15,7 +15,8 @@ from torch import Tensor
 from cifar.base.errors import UserError
 from cifar.data.mix import Cutmix
 from cifar.data.sizes import SizeSchedule, resized
-from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.building import build_parts
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.run import new_trainer, run
 from cifar.tracking.tracking import RunInfo
 from cifar.training.devices.device import Device

@@ -8,7 +8,8 @@ import pytest
 from omegaconf import DictConfig
 
 from cifar.base.errors import UserError
-from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.building import build_parts
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.run import fit_to_images, go_on_from, new_trainer, run
 from cifar.tracking.tracking import RunInfo
 from cifar.training.state import state_of

@@ -13,8 +13,9 @@ import cifar
 from cifar.base.errors import UserError
 from cifar.base.sealed import read_checkpoint
 from cifar.data.sources.digits import Digits
-from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.building import build_parts
 from cifar.experiment.config import check, config_hash, resolve
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.restore import restore
 from cifar.experiment.run import run
 from cifar.experiment.trained import score

@@ -9,8 +9,9 @@ from torch import nn
 
 from cifar.base.errors import DivergedError, UserError
 from cifar.base.sealed import read_checkpoint
-from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.building import build_parts
 from cifar.experiment.config import config_hash, point_hash, resolve
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.run import run
 from cifar.models.resnet import resnet50
 from cifar.tracking.tracking import RunInfo

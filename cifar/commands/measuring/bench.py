@@ -35,8 +35,9 @@ from cifar.commands.measuring.earlier import MIN_ROUNDS, add_result, compare_wit
 from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
 from cifar.data.images import Images, checked
-from cifar.experiment.building import build_loaders, build_parts, create
+from cifar.experiment.building import build_parts, create
 from cifar.experiment.config import check
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.run import new_trainer
 from cifar.experiment.typed.compose import compose_words
 from cifar.tracking.tracking import RunInfo

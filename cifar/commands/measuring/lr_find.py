@@ -55,7 +55,8 @@ def lr_find() -> None:
 def tested(words: list[str], options: Any) -> dict[str, Any]:
     """Return what the test found, for the JSON file, and the test itself."""
     from cifar.base import signals
-    from cifar.experiment.building import build_loaders, build_parts
+    from cifar.experiment.building import build_parts
+    from cifar.experiment.loaders import build_loaders
     from cifar.experiment.python import compose
     from cifar.experiment.run import fit_to_images
     from cifar.tracking.tracking import RunInfo

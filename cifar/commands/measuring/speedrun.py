@@ -14,8 +14,9 @@ from typing import Any
 from cifar.base.run_folder import git_commit, library_versions, prepare_results, write_results
 from cifar.commands.messages.exits import guard
 from cifar.commands.parser import Parser
-from cifar.experiment.building import build_loaders, build_parts
+from cifar.experiment.building import build_parts
 from cifar.experiment.config import check
+from cifar.experiment.loaders import build_loaders
 from cifar.experiment.run import fit_to_images, new_trainer
 from cifar.experiment.typed.compose import compose_words
 from cifar.reports.findings.wording import percent, percent_with_interval

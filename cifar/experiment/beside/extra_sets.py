@@ -14,7 +14,8 @@ from torch import Tensor
 from cifar.base.errors import UserError
 from cifar.data.extra_sets.extra_set import ExtraSet, of_run
 from cifar.data.images import listed
-from cifar.experiment.building import Loaders, create
+from cifar.experiment.building import create
+from cifar.experiment.loaders import Loaders
 from cifar.experiment.stored.trust import refuse_foreign
 from cifar.experiment.trained import TrainedRun
 from cifar.training.trainer import Trainer
