@@ -67,7 +67,7 @@ def compared(results: Results, best: Point, others: Sequence[Rival], names: Sequ
         return disagreement(names, comparison, gap)
     if comparison.difference == 0:
         return f"It is no better than the next, {names[1]}: the means are equal{over(comparison)}."
-    difference = f"difference of {in_points(comparison.difference)} points{over(comparison)}"
+    difference = f"difference of {in_points(comparison.difference)} points{ends(comparison)}{over(comparison)}"
     if comparison.p_value is None:
         return (
             f"It can't be told whether it beats the next, {names[1]}: the {difference} is the same for every seed, "
@@ -105,6 +105,14 @@ def disagreement(names: Sequence[str], comparison: Comparison, gap: float) -> st
     )
 
 
+def ends(comparison: Comparison) -> str:
+    """Return the interval of the difference in points, in brackets; nothing without spread."""
+    if comparison.ends is None:
+        return ""
+    low, high = comparison.ends
+    return f" (95 %: {in_points(low)} to {in_points(high)})"
+
+
 def over(comparison: Comparison) -> str:
     """Return over which seeds the points are compared."""
     first, second = comparison.counts
@@ -118,4 +126,4 @@ def name_of_test(comparison: Comparison) -> str:
 
 def in_points(difference: float) -> str:
     """Return a difference of accuracies in percentage points."""
-    return f"{100 * difference:.2f}"
+    return f"{100 * difference:.2f}".replace("-", "−")

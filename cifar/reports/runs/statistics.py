@@ -46,6 +46,17 @@ class Comparison:
     p_value: float | None
 
     @property
+    def ends(self) -> tuple[float, float] | None:
+        """Return the ends of the difference's 95 % confidence interval; None without any spread."""
+        from scipy.special import stdtrit
+
+        if self.p_value is None:
+            return None
+        error, freedom = error_of_mean(self.variances, self.counts)
+        half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+        return self.difference - half, self.difference + half
+
+    @property
     def is_clear(self) -> bool:
         """Return whether chance alone would seldom (in less than 5 % of cases) give such a difference."""
         return self.p_value is not None and self.p_value < 1 - CONFIDENCE
@@ -109,12 +120,16 @@ def make_comparison(
 ) -> Comparison:
     """Return the comparison with its p value; a difference of no more than rounding is none."""
     mean = mean if abs(mean) > ROUNDING else 0.0
-    parts = [variance / count for variance, count in zip(variances, counts, strict=False)]
-    if sum(parts) == 0:
+    if sum(variances) == 0:
         return Comparison(kind, counts, mean, variances, None)
+    return Comparison(kind, counts, mean, variances, two_sided(mean, *error_of_mean(variances, counts)))
+
+
+def error_of_mean(variances: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """Return the standard error of a difference of means, and its degrees of freedom by Welch's formula."""
+    parts = [variance / count for variance, count in zip(variances, counts, strict=False)]
     weights = [part**2 / (count - 1) for part, count in zip(parts, counts, strict=False)]
-    freedom = sum(parts) ** 2 / sum(weights)
-    return Comparison(kind, counts, mean, variances, two_sided(mean, math.sqrt(sum(parts)), freedom))
+    return math.sqrt(sum(parts)), sum(parts) ** 2 / sum(weights)
 
 
 def two_sided(mean: float, error: float, freedom: float) -> float:

@@ -24,11 +24,14 @@ def sentences(folder: Path, rates: dict[float, dict[int, float]]) -> list[str]:
 def test_the_verdict_names_the_test_and_the_seeds_that_would_do(tmp_path: Path) -> None:
     write_sweep(tmp_path, RATES)
     first, second, third, _ = verdict(read_results([tmp_path]))
-    p_value = stats.ttest_rel(RATES[0.01], RATES[0.001]).pvalue
+    found = stats.ttest_rel(RATES[0.01], RATES[0.001])
+    ends, p_value = found.confidence_interval(), found.pvalue
+    assert ends.low < 0 < ends.high
     best = interval_text(RATES[0.01])
     assert first == f"Best by validation accuracy: lr=0.01, {best}; on the test images 50.00 % each."
     assert second == (
-        "It can't be told apart from the next, lr=0.001: a difference of 1.00 points over 3 common seeds, "
+        f"It can't be told apart from the next, lr=0.001: a difference of 1.00 points (95 %: −{-100 * ends.low:.2f} to "
+        f"{100 * ends.high:.2f}) over 3 common seeds, "
         f"p = {p_value:.2g}, paired t test. If the true difference is that large, about 10 "
         "seeds each would show it "
         "(80% power at p < 0.05)."
@@ -40,7 +43,7 @@ def test_a_clear_winner_and_nothing_at_all(tmp_path: Path) -> None:
     write_sweep(tmp_path / "clear", {0.1: [0.2, 0.21, 0.22], 0.01: [0.5, 0.52, 0.51]})
     p_value = stats.ttest_rel([0.2, 0.21, 0.22], [0.5, 0.52, 0.51]).pvalue
     assert verdict(read_results([tmp_path / "clear"]))[1:] == [
-        "It beats the next, lr=0.1: a difference of 30.00 points over 3 common seeds, "
+        "It beats the next, lr=0.1: a difference of 30.00 points (95 %: 27.52 to 32.48) over 3 common seeds, "
         f"p = {p_value:.2g}, paired t test."
     ]
     write_run(tmp_path / "failed" / "0", 0.1, 0, status="failed", test_accuracy=None)
@@ -61,16 +64,17 @@ def test_a_loser_over_the_common_seeds_never_wins(tmp_path: Path) -> None:
 
 def test_the_rankings_difference_is_named_where_it_is_another(tmp_path: Path) -> None:
     text = sentences(tmp_path, {0.1: {0: 0.6, 1: 0.61, 2: 0.62, 3: 0.9}, 0.2: {0: 0.5, 1: 0.51, 2: 0.521}})[1]
-    assert text.startswith("It beats the next, lr=0.2: a difference of 9.97 points over 3 common seeds, p = ")
+    assert text.startswith("It beats the next, lr=0.2: a difference of 9.97 points (95 %: 9.82 to 10.11) over 3 ")
     assert text.endswith("paired t test. The ranking's means differ by 17.22 points.")
 
 
 def test_seeds_in_common_are_not_needed(tmp_path: Path) -> None:
     text = sentences(tmp_path, {0.1: {0: 0.6, 1: 0.61, 2: 0.62}, 0.2: {3: 0.5, 4: 0.52}})[1]
-    p_value = stats.ttest_ind([0.6, 0.61, 0.62], [0.5, 0.52], equal_var=False).pvalue
+    found = stats.ttest_ind([0.6, 0.61, 0.62], [0.5, 0.52], equal_var=False)
+    ends, p_value = found.confidence_interval(), found.pvalue
     assert text == (
-        f"It beats the next, lr=0.2: a difference of 10.00 points over 3 and 2 seeds, p = {p_value:.2g}, "
-        "Welch's t test."
+        f"It beats the next, lr=0.2: a difference of 10.00 points (95 %: {100 * ends.low:.2f} to "
+        f"{100 * ends.high:.2f}) over 3 and 2 seeds, p = {p_value:.2g}, Welch's t test."
     )
 
 

@@ -47,20 +47,24 @@ def test_no_values_have_no_mean() -> None:
 
 
 @pytest.mark.parametrize("case", range(NUM_CASES))
-def test_p_values_are_scipys(case: int) -> None:
+def test_p_values_and_intervals_are_scipys(case: int) -> None:
     rng = np.random.default_rng(case)
     first, second = (rng.normal(mean, 0.02, rng.integers(2, 9)) for mean in (0.5, 0.51))
     apart = compare(dict(enumerate(first)), {100 + seed: value for seed, value in enumerate(second)})
     assert apart is not None
     assert apart.kind == "Welch"
-    assert apart.p_value == pytest.approx(stats.ttest_ind(first, second, equal_var=False).pvalue, rel=1e-9)
+    theirs = stats.ttest_ind(first, second, equal_var=False)
+    assert apart.p_value == pytest.approx(theirs.pvalue, rel=1e-9)
+    assert apart.ends == pytest.approx([*theirs.confidence_interval()], rel=1e-9)
     assert apart.difference == pytest.approx(first.mean() - second.mean())
 
     paired = compare(dict(enumerate(first)), dict(enumerate(second)))
     num_common = min(len(first), len(second))
     assert paired is not None
     assert paired.kind == "paired"
-    assert paired.p_value == pytest.approx(stats.ttest_rel(first[:num_common], second[:num_common]).pvalue, rel=1e-9)
+    theirs = stats.ttest_rel(first[:num_common], second[:num_common])
+    assert paired.p_value == pytest.approx(theirs.pvalue, rel=1e-9)
+    assert paired.ends == pytest.approx([*theirs.confidence_interval()], rel=1e-9)
     assert paired.is_clear == (paired.p_value is not None and paired.p_value < 0.05)
 
 
@@ -82,7 +86,7 @@ def test_few_values() -> None:
 def test_without_spread_nothing_is_certain(first: dict[int, float], second: dict[int, float], kind: str) -> None:
     found = compare(first, second)
     assert found is not None
-    assert (found.kind, found.p_value, found.is_clear, found.num_seeds) == (kind, None, False, None)
+    assert (found.kind, found.p_value, found.ends, found.is_clear, found.num_seeds) == (kind, None, None, False, None)
     assert found.difference == pytest.approx(first[0] - next(iter(second.values())))
 
 
