@@ -2,15 +2,17 @@
 
 import csv
 import re
+from decimal import Decimal
 from statistics import fmean
 
 import pytest
 
 from cifar.experiment.config import config_hash, resolve
-from cifar.reports.runs.statistics import compare, holm, interval
+from cifar.reports.runs.statistics import Comparison, compare, holm, interval
 from tests.conftest import ROOT, Compose, read_metrics, read_summary
 
 RESULTS = (ROOT / "docs" / "results.md").read_text()
+README = (ROOT / "README.md").read_text()
 MULTIRUN = ROOT / "multirun"
 
 
@@ -96,3 +98,100 @@ def test_the_steps_to_the_recipe_of_ten_minutes_are_told_as_they_were(run: str, 
     assert f"{percent} %" in section
     if run.startswith("widths"):
         assert f"after {summary['train_seconds']:,.0f} s" in section
+
+
+def points_of_question(name: str, part: str) -> dict[tuple[float, str], dict[int, float]]:
+    """Return the seeds' accuracies at every learning rate, kept or decayed, of a part of the report's question."""
+    found: dict[tuple[float, str], dict[int, float]] = {}
+    with (MULTIRUN / "lr_question" / name / "runs.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert row["status"] == "completed"
+            form = {"constant": "kept", "cosine": "decayed"}[row["schedule"]]
+            found.setdefault((float(row["lr"]), form), {})[int(row["seed"])] = float(row[f"{part}_accuracy"])
+    return dict(sorted(found.items()))
+
+
+REPORTS_RATE = (0.001, "kept")
+
+
+def against_the_reports_rate(name: str) -> dict[tuple[float, str], tuple[Comparison, float]]:
+    """Return each point's comparison with one more epoch at 0.001, by validation, and its p value corrected (Holm)."""
+    validation = points_of_question(name, "val")
+    base = validation.pop(REPORTS_RATE)
+    found = {point: compare(seeds, base) for point, seeds in validation.items()}
+    comparisons = {point: comparison for point, comparison in found.items() if comparison is not None}
+    p_values = [comparison.p_value for comparison in comparisons.values() if comparison.p_value is not None]
+    assert len(p_values) == len(validation)
+    return dict(zip(comparisons, zip(comparisons.values(), holm(p_values), strict=True), strict=True))
+
+
+def signed(points: float) -> str:
+    return f"{100 * points:+.2f}".replace("-", "−")
+
+
+def rows_of_question(name: str, title: str) -> list[str]:
+    """Return the rows of docs/results.md on a part of the report's question."""
+    validation, test = (points_of_question(name, part) for part in ("val", "test"))
+    against, rows = against_the_reports_rate(name), []
+    for (lr, form), seeds in validation.items():
+        cells = [f"{title}, {Decimal(str(lr)):f}, {form}", f"{len(seeds)}", with_interval(seeds)]
+        if (lr, form) in against:
+            comparison, corrected = against[lr, form]
+            assert comparison.ends is not None
+            low, high = map(signed, comparison.ends)
+            cells += [
+                f"{signed(comparison.difference)} ({low} to {high})",
+                f"{comparison.p_value:.2g}",
+                f"{corrected:.2g}",
+            ]
+        else:
+            cells += ["–"] * 3
+        rows.append(f"| {' | '.join([*cells, with_interval(test[lr, form])])} |")
+    return rows
+
+
+PARTS_OF_QUESTION = {"resnet50": "resnet50, Adam"}
+
+
+@pytest.mark.parametrize("name", PARTS_OF_QUESTION)
+def test_the_tables_of_the_reports_question_are_those_of_its_runs(name: str) -> None:
+    for row in rows_of_question(name, PARTS_OF_QUESTION[name]):
+        assert row in RESULTS
+
+
+def test_the_answer_to_the_reports_question_is_what_its_runs_say() -> None:
+    (answer,) = re.findall(r"^\*\*No\..*?\n\n", RESULTS, re.MULTILINE | re.DOTALL)
+    before = read_summary(MULTIRUN / "lr_question/plateau_resnet50")["val_accuracy"]
+    assert f"has {100 * before:.2f} % of the validation images right" in answer
+    points = points_of_question("resnet50", "val")
+    means = {point: fmean(seeds.values()) for point, seeds in points.items()}
+    for lr in (0.001, 0.003):
+        assert (
+            f"{100 * means[lr, 'kept']:.2f} % ({['three', 'four', 'five'][len(points[lr, 'kept']) - 3]} seeds)"
+            in answer
+        )
+        assert means[lr, "kept"] < means[lr, "decayed"] < before
+        assert f"{lr} gives {100 * means[lr, 'decayed']:.2f} %" in answer
+    comparison, corrected = against_the_reports_rate("resnet50")[0.003, "kept"]
+    assert comparison.ends is not None
+    low, high = (-100 * end for end in reversed(comparison.ends))
+    assert f"{-100 * comparison.difference:.2f} points less, 95 % interval {low:.2f} to {high:.2f}" in answer
+    both = f"p = {comparison.p_value:.2g}, paired; with all eleven comparisons of the table corrected for"
+    assert f"{both} p = {corrected:.2g}" in answer
+    percent = [f"{100 * value:.2f} %" for value in (before, means[0.001, "kept"], means[0.003, "kept"])]
+    assert f"with {percent[0]} of the validation images right, brings" in README
+    assert f"to {percent[1]} at 0.001, to {percent[2]} at 0.003, and nowhere at 0.00001" in README
+    kept, decayed = means[0.00001, "kept"], means[0.00001, "decayed"]
+    assert f"at 0.00001 {100 * kept:.2f} % kept and {100 * decayed:.2f} % decayed" in answer
+    assert sorted(means, key=lambda point: means[point])[-3:] == [(1e-5, "kept"), (1e-4, "decayed"), (1e-5, "decayed")]
+    assert max(abs(kept - before), abs(decayed - before)) < 0.002
+
+
+def test_the_questions_checkpoint_had_flattened() -> None:
+    folder = MULTIRUN / "lr_question/plateau_resnet50"
+    last = [row["val/accuracy"] for row in read_metrics(folder) if "val/accuracy" in row][-5:]
+    assert f"in its last five epochs {100 * min(last):.2f} to {100 * max(last):.2f} %" in RESULTS
+    assert f"It has {100 * read_summary(folder)['test_accuracy']:.2f} % of" in RESULTS
+    with (MULTIRUN / "lr_question/resnet50/runs.csv").open() as file:
+        seconds = [float(row["train_seconds"]) for row in csv.DictReader(file)]
+    assert f"with a thread each, {min(seconds):.0f} to {max(seconds):.0f} s an" in RESULTS
