@@ -455,8 +455,9 @@ def steps_of(run_folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def test_the_last_part_of_a_run_that_was_cut_and_resumed_offline_holds_every_step(
-    tmp_path: Path, start: Start, command: Command
+    tmp_path: Path, start: Start, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # as without an activated environment
     words = [*TINY, *SLOW, "tracker=wandb", "epochs=2", "data.val_size=20"]
     run = start(*words, "hydra.run.dir=run")
     run.wait_for(r"Epoch \[2/2\], Step \[1/6\]")

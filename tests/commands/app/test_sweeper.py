@@ -104,7 +104,7 @@ def test_a_sweep_whose_jobs_could_not_begin_is_refused_before_the_first(tmp_path
     result = command("-m", *words, "hydra.sweep.dir=s")
     assert result.returncode == 1
     assert result.stderr == "init_from=outputs/plateau/resnet50/checkpoint.pt: there is no such file.\n"
-    assert result.stdout == "36 jobs over optimizer, lr, schedule, seed in s\n"
+    assert result.stdout == "36 jobs over lr, schedule, seed in s\n"
     assert not [*(tmp_path / "s").glob("[0-9]*")]
     assert not (tmp_path / "s" / "report.md").exists()
 
