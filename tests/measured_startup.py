@@ -5,6 +5,7 @@ Prints the table of docs/speed.md. The commands take turns, each in a process of
 """
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,10 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from cifar.base.run_folder import read_summary, write_json
-from tests.conftest import QUIET, ROOT
+from tests.conftest import ROOT
+from tests.sweep_folders import write_metrics, write_sweep
 
-NUM_RUNS = 100
+NUM_RATES, NUM_SEEDS = 4, 25
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,7 @@ class Wait:
 
     def measure(self, folder: Path) -> float:
         """Return the seconds from the command on."""
-        words = [sys.executable, "-u", *self.words.split(" ", 1 if self.words.startswith("-c") else -1)]
-        if " run epochs" in self.words:
-            words.append(f"hydra.run.dir={tempfile.mkdtemp(dir=folder)}/run")
+        words = [sys.executable, "-u", *shlex.split(self.words)]
         start = perf_counter()
         process = subprocess.Popen(
             words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
@@ -50,8 +49,8 @@ class Wait:
 
 RUN = "-m cifar run epochs=1 batch_size=2 data.limit=2 data.test_limit=2 log_every=1 tracker=none page=false"
 WAITS = [
-    Wait("`import torch, hydra`", "-c import torch, hydra"),
-    Wait("`import torch, hydra, torch._dynamo`", "-c import torch, hydra, torch._dynamo"),
+    Wait("`import torch, hydra`", "-c 'import torch, hydra'"),
+    Wait("`import torch, hydra, torch._dynamo`", "-c 'import torch, hydra, torch._dynamo'"),
     Wait("`cifar run`, from the command to its first step, decoded images kept from before", RUN, "Step ["),
     Wait("… with `data.source.cache=null`", f"{RUN} data.source.cache=null", "Step ["),
     Wait("`cifar --help`", "-m cifar --help"),
@@ -59,28 +58,9 @@ WAITS = [
     Wait("`cifar run --help`", "-m cifar run --help"),
     Wait("`cifar run modle=vgg16`: the message", "-m cifar run modle=vgg16"),
     Wait("`cifar run lr=abc`: the message", "-m cifar run lr=abc"),
-    Wait(f"`cifar report` on {NUM_RUNS} runs: the answer", "-m cifar report sweep", "rank"),
+    Wait(f"`cifar report` on {NUM_RATES * NUM_SEEDS} runs: the answer", "-m cifar report sweep", "rank"),
     Wait("… and with its figures and its page, to the end", "-m cifar report sweep"),
 ]
-
-
-def make_sweep(folder: Path) -> None:
-    """Write a sweep of 100 runs, four rates with 25 seeds each: one that ran, and its summary for the others."""
-    words = [*QUIET, "data.val_size=20", f"hydra.run.dir={folder}/0"]
-    subprocess.run([sys.executable, "-m", "cifar", "run", *words], check=True, capture_output=True, cwd=ROOT)
-    first = read_summary(folder / "0")
-    metrics = (folder / "0" / "metrics.jsonl").read_text()
-    for job in range(NUM_RUNS):
-        lr, seed = 0.001 * 3 ** (job % 4), job // 4
-        (folder / str(job)).mkdir(exist_ok=True)
-        (folder / str(job) / "metrics.jsonl").write_text(metrics)
-        overrides = [*first["overrides"], f"lr={lr}", f"seed={seed}"]
-        config = {**first["config"], "lr": lr, "seed": seed}
-        accuracy = {"val_accuracy": 0.5 + 0.01 * (job % 4) + 0.002 * (seed % 5)}
-        ids = {"job": job, "seed": seed, "point": f"{job % 4}", "config_hash": f"{job}"}
-        write_json(
-            folder / str(job) / "summary.json", {**first, **ids, **accuracy, "overrides": overrides, "config": config}
-        )
 
 
 def main() -> None:
@@ -89,7 +69,13 @@ def main() -> None:
     found: dict[str, list[float]] = {wait.title: [] for wait in WAITS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_sweep(folder / "sweep")
+        accuracies = {
+            0.001 * 2**rate: [0.5 + 0.01 * rate + 0.002 * (seed % 5 + seed % 3 * rate) for seed in range(NUM_SEEDS)]
+            for rate in range(NUM_RATES)
+        }
+        write_sweep(folder / "sweep", accuracies)
+        for summary in (folder / "sweep").glob("*/summary.json"):
+            write_metrics(summary.parent, num_epochs=10)
         for number in range(num_rounds + 1):
             for wait in WAITS:
                 seconds = wait.measure(folder)

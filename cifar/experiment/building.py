@@ -1,6 +1,6 @@
-"""What a run consists of, built from its configuration: device, model, optimizer, data, tracker.
+"""What a run consists of, built from its configuration: device, model, optimizer, source of images, tracker.
 
-The configuration stops here and in experiment.py: the modules below get plain arguments.
+The configuration stops here, in loaders.py and in run.py: the wings below get plain arguments.
 """
 
 import json
