@@ -82,17 +82,18 @@ ALL: dict[str, Any] = {
     "model.norm_momentum": 0.4,
     "schedule.warmup_epochs": 0,
     "schedule.final_factor": 0.0,
+    "device.precision": "bf16_or_fp32",
 }
 WIDTHS = [64, 256, 256]
 RECIPES: dict[str, dict[str, Any]] = {
     "speedrun86": {"epochs": 1, "batch_size": 500, "tta": "mirror", "model.widths": WIDTHS, "augment.shift": 2,
-                   "augment.cutout": 0},
+                   "augment.cutout": 0, "data.size_schedule": None},
     "speedrun90": {"epochs": 2, "batch_size": 500, "tta": "mirror_translate", "model.widths": WIDTHS,
-                   "augment.shift": 2, "augment.cutout": 0},
-    "speedrun94": {"epochs": 8, "batch_size": 2000, "tta": "mirror_translate", "model.widths": WIDTHS,
-                   "augment.shift": 2, "augment.cutout": 0},
+                   "augment.shift": 2, "augment.cutout": 0, "data.size_schedule": None},
+    "speedrun94": {"epochs": 14, "batch_size": 2000, "tta": "mirror_translate", "model.widths": WIDTHS,
+                   "augment.shift": 2, "augment.cutout": 0, "data.size_schedule": [24, 32]},
     "speedrun96": {"epochs": 40, "batch_size": 1000, "tta": "mirror_translate", "model.widths": [128, 512, 512],
-                   "augment.shift": 4, "augment.cutout": 12},
+                   "augment.shift": 4, "augment.cutout": 12, "data.size_schedule": None},
 }  # fmt: skip
 FREE_EPOCHS = {
     "speedrun86": 3,
