@@ -106,10 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error("--seeds takes 1 or more")
+    common = [f"device={options.device}", *options.set, "tracker=none"]
+    recipes = {recipe: [f"experiment={recipe}", *common] for recipe in options.recipes}
+    for words in recipes.values():  # all of them before the first one trains
+        check(compose_words(words)[0])
     prepare_results(options.json)
     results: list[dict[str, Any]] = []
-    for recipe in options.recipes:
-        words = [f"experiment={recipe}", f"device={options.device}", *options.set, "tracker=none"]
+    for recipe, words in recipes.items():
         for result in time_recipe(words, options.seeds):
             write_results(options.json, [*results, result])
             print(recipe, line(result["runs"][-1]), flush=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import MissingConfigException
 
 from cifar.commands.measuring import speedrun
 from cifar.commands.measuring.speedrun import line, table
@@ -76,3 +77,13 @@ def test_a_run_in_words() -> None:
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(SystemExit):
         speedrun.main(["--seeds", "0"])
+
+
+def test_a_wrong_recipe_is_refused_before_an_earlier_one_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speedrun, "timed_run", lambda words: pytest.fail(f"{words} ran"))
+    with pytest.raises(MissingConfigException, match="speedrun68"):
+        speedrun.main(["--recipes", "speedrun86", "speedrun68", "--json", str(tmp_path / "out.json")])
+    assert capsys.readouterr().err == ""
+    assert not [*tmp_path.iterdir()]
