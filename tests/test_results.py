@@ -40,6 +40,17 @@ def with_interval(accuracies: dict[int, float]) -> str:
     return f"{100 * found.mean:.2f} % ({100 * found.low:.2f}–{100 * found.high:.2f})"
 
 
+def signed(points: float) -> str:
+    return f"{100 * points:+.2f}".replace("-", "−")
+
+
+def difference_cells(comparison: Comparison) -> list[str]:
+    """Return a paired difference with its interval, in points, and its p value."""
+    assert comparison.ends is not None
+    low, high = map(signed, comparison.ends)
+    return [f"{signed(comparison.difference)} ({low} to {high})", f"{comparison.p_value:.2g}"]
+
+
 def test_the_ablations_table_is_that_of_its_runs() -> None:
     validation, test = (points("ablation", "experiment", f"{part}_accuracy") for part in ("val", "test"))
     assert {name: len(seeds) for name, seeds in validation.items()} == dict.fromkeys(validation, 5)
@@ -73,18 +84,74 @@ def test_what_is_said_of_the_ablation_holds() -> None:
     assert 100 * fmean(base.values()) == pytest.approx(85.4, abs=0.05)
 
 
-def test_ten_minutes_are_what_its_three_runs_were(compose: Compose) -> None:
-    runs = [read_summary(MULTIRUN / f"resnet18_10min/final/{seed}") for seed in range(3)]
-    assert [run["seed"] for run in runs] == [0, 1, 2]
+RECIPES = {  # of docs/results.md: the folder of the runs, their number, and the seconds that training may take
+    "speedrun86": ("speedrun86", 5, 90),
+    "speedrun90": ("speedrun90", 5, 180),
+    "speedrun94": ("speedrun94", 5, 720),
+    "resnet18_10min": ("resnet18_10min/final", 3, 600),
+}
+VIEWS = {"mirror": "mirror", "mirror_translate": "six views"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipes_row_is_what_its_runs_were(name: str, compose: Compose) -> None:
+    folder, count, limit = RECIPES[name]
+    runs = [read_summary(MULTIRUN / folder / f"{seed}") for seed in range(count)]
+    assert [run["seed"] for run in runs] == [*range(count)]
     for run in runs:
-        assert run["config_hash"] == config_hash(resolve(compose("experiment=resnet18_10min", f"seed={run['seed']}")))
-    cells = row_of("`resnet18_10min`")
-    plain, views = ({run["seed"]: run[key] for run in runs} for key in ("test_accuracy", "test_tta_accuracy"))
-    assert cells[3] == with_interval(plain)
-    assert cells[4] == f"**{with_interval(views)}**, six views"
+        assert run["config_hash"] == config_hash(resolve(compose(f"experiment={name}", f"seed={run['seed']}")))
+    cells = [cell.replace("**", "") for cell in row_of(f"`{name}`")]
+    plain, with_views = ({run["seed"]: run[key] for run in runs} for key in ("test_accuracy", "test_tta_accuracy"))
+    tta = VIEWS[compose(f"experiment={name}").tta]
+    assert cells[2:5] == [f"{count}", with_interval(plain), f"{with_interval(with_views)}, {tta}"]
+    for part, cell in zip(("train", "eval"), cells[5:], strict=True):
+        seconds = [run[f"{part}_seconds"] for run in runs]
+        assert cell == f"{min(seconds):.0f}–{max(seconds):.0f} s"
+    assert max(run["train_seconds"] for run in runs) <= limit
+
+
+FP32 = {"speedrun86": (5, "mirror"), "speedrun90": (5, "six views"), "speedrun94": (3, "six views")}
+
+
+@pytest.mark.parametrize("name", FP32)
+def test_a_recipes_row_in_fp32_is_what_its_runs_were(name: str) -> None:
+    count, tta = FP32[name]
+    runs = [read_summary(MULTIRUN / f"speedrun_fp32/{name}/{seed}") for seed in range(count)]
+    plain, with_views = ({run["seed"]: run[key] for run in runs} for key in ("test_accuracy", "test_tta_accuracy"))
     seconds = [run["train_seconds"] for run in runs]
-    assert cells[5] == f"{min(seconds):.0f}–{max(seconds):.0f} s"
-    assert max(seconds) < 600
+    cells = [f"{count}", with_interval(plain), f"{with_interval(with_views)}, {tta}"]
+    cells.append(f"{min(seconds):,.0f}–{max(seconds):,.0f} s")
+    assert row_of(f"`{name}`, fp32")[2:6] == cells
+
+
+def test_bf16_is_as_much_faster_as_is_said() -> None:
+    runs = [[read_summary(MULTIRUN / folder / f"{seed}") for seed in range(2)]
+            for folder in ("speedrun_fp32/speedrun86_beside", "speedrun86")]  # fmt: skip
+    accuracies, seconds = ([run[key] for run in runs[0]] for key in ("test_accuracy", "train_seconds"))
+    low, high = sorted(seconds)
+    worst, best = sorted(accuracies)
+    said = f"{low:.0f} and {high:.0f} s in fp32 (two seeds: {100 * worst:.2f} and {100 * best:.2f} %)"
+    assert f"{said}, so bf16 is 1.6 times as fast" in RESULTS
+    assert fmean(seconds) / fmean(run["train_seconds"] for run in runs[1]) == pytest.approx(1.6, abs=0.05)
+
+
+def test_what_costs_less_is_what_was_searched() -> None:
+    sizes = points("speedrun_search/sizes", "data.size_schedule")
+    widths = points("speedrun_search/widths", "model.widths")
+    base = sizes.pop("")
+    assert row_of("32")[1:3] == ["64, 256, 256: the recipe", with_interval(base)]
+    found = {(size.strip("[]"), "64, 256, 256"): seeds for size, seeds in sizes.items()}
+    found |= {("24, 32", width.strip("[]")): seeds for width, seeds in widths.items()}
+    assert len(found) == 5
+    for (size, width), seeds in found.items():
+        comparison = compare(seeds, base)
+        assert comparison is not None
+        assert row_of(f"{size} | {width}")[2:5] == [with_interval(seeds), *difference_cells(comparison)]
+    for form, said in (("small", "93.52 % of the validation images in 860 s"), ("full", "93.34 % in 942 s")):
+        run = read_summary(MULTIRUN / f"speedrun_search/longer_{form}")
+        assert said.startswith(f"{100 * run['val_accuracy']:.2f} %")
+        assert said.endswith(f"in {run['train_seconds']:.0f} s")
+        assert said in RESULTS
 
 
 @pytest.mark.parametrize(
@@ -125,10 +192,6 @@ def against_the_reports_rate(name: str) -> dict[tuple[float, str], tuple[Compari
     return dict(zip(comparisons, zip(comparisons.values(), holm(p_values), strict=True), strict=True))
 
 
-def signed(points: float) -> str:
-    return f"{100 * points:+.2f}".replace("-", "−")
-
-
 def rows_of_question(name: str, title: str) -> list[str]:
     """Return the rows of docs/results.md on a part of the report's question."""
     validation, test = (points_of_question(name, part) for part in ("val", "test"))
@@ -137,13 +200,7 @@ def rows_of_question(name: str, title: str) -> list[str]:
         cells = [f"{title}, {Decimal(str(lr)):f}, {form}", f"{len(seeds)}", with_interval(seeds)]
         if (lr, form) in against:
             comparison, corrected = against[lr, form]
-            assert comparison.ends is not None
-            low, high = map(signed, comparison.ends)
-            cells += [
-                f"{signed(comparison.difference)} ({low} to {high})",
-                f"{comparison.p_value:.2g}",
-                f"{corrected:.2g}",
-            ]
+            cells += [*difference_cells(comparison), f"{corrected:.2g}"]
         else:
             cells += ["–"] * 3
         rows.append(f"| {' | '.join([*cells, with_interval(test[lr, form])])} |")

@@ -205,6 +205,8 @@ def find_search(own: dict[str, Any], words: list[str]) -> tuple[Home, Search | N
                 f"storage={masked(storage)} needs folder=DIR too: its name is the search's in the database, "
                 "by which other machines find it."
             )
+        if storage == "journal":
+            raise UserError("storage=journal needs folder=DIR too, by which other machines find the search.")
         search = new_search(own, words)
         folder = claim(absolute(f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}"))
         return home_of(folder, storage, grace), search

@@ -32,6 +32,7 @@ from cifar.sweeps.plan import Begun, Plan, key_of, read_plan
 
 MAY_CHANGE_IN_SWEEP = ("epochs", "log_every", "tracker", "checkpoint", "data.root", "hydra")
 OF_EVERY_SWEEP = ("hydra.mode", "hydra.sweep.dir", "hydra.sweeper.same_base")
+LAUNCHER = "hydra/launcher"
 FLAGS = ("--config-path", "--config-dir", "--config-name")
 
 
@@ -67,6 +68,8 @@ def untrusted(begun: Begun, flags: list[str], extra: list[str]) -> dict[str, str
     words = [*begun.task, *begun.hydra]
     last = {key_of(word): word for word in words}
     counting = [word for word in words if last[key_of(word)] == word or not key_of(word).endswith(TARGET)]
+    if any(key_of(word) == LAUNCHER for word in extra):  # it takes nothing of what the earlier one took
+        counting = [word for word in counting if not key_of(word).startswith("hydra.launcher.")]
     return {word: reason for word in counting if word not in extra and (reason := objection(word, allowed))}
 
 
@@ -89,9 +92,11 @@ def objection(word: str, allowed: Iterable[str]) -> str | None:
 
 
 def is_harmless(key: str, value: str) -> bool:
-    """Return whether it is the launcher's name, or a number that the launcher or the sweeper takes."""
-    if key == "hydra/launcher":
+    """Return whether it is the launcher's name, a number for the launcher or the sweeper, or one of SLURM's names."""
+    if key == LAUNCHER:
         return re.fullmatch(r"\w+", value) is not None
+    if re.fullmatch(r"hydra\.launcher\.(partition|account|qos|constraint|name)", key):
+        return re.fullmatch(r"\w[\w.-]*", value) is not None
     is_number = re.fullmatch(r"-?\d+(\.\d+)?|null|true|false", value, re.IGNORECASE) is not None
     return is_number and re.fullmatch(r"hydra\.(launcher\.\w+|sweeper\.max_batch_size)", key) is not None
 
@@ -147,7 +152,7 @@ def sweep_arguments(folder: Path, extra: list[str]) -> tuple[list[str], Path]:
             raise UserError(f"{line} is not possible: {key} takes {RULES[key][0]}.")
     replaced = {key_of(word) for word in changes}
     kept = [word for word in stored if key_of(word) not in replaced]
-    if "hydra/launcher" in replaced:  # it may not take what the earlier one took
+    if LAUNCHER in replaced:  # it may not take what the earlier one took
         kept = [word for word in kept if not key_of(word).startswith("hydra.launcher.")]
     own = ["hydra.sweeper.same_base=true", "resume=auto", f"hydra.sweep.dir={quote(str(folder))}"]
     return [*begun.flags, "-m", *kept, *changes, *own], Path(begun.cwd)

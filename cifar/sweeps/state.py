@@ -8,7 +8,8 @@ from cifar.base.run_folder import read_summary
 from cifar.sweeps.launchers import queue
 from cifar.sweeps.plan import OVER, find_runs, read_plan
 
-ORDER = (*OVER, "failed", "running", "queued", "interrupted", "not begun")
+UNKNOWN = "unknown: squeue does not answer"
+ORDER = (*OVER, "failed", "running", "queued", UNKNOWN, "interrupted", "not begun")
 
 
 def job_states(folder: Path) -> dict[int, str]:
@@ -22,9 +23,11 @@ def job_states(folder: Path) -> dict[int, str]:
         number = summary.get("job", int(run.name) if run.name.isdecimal() else None)
         if number in states:
             states[number] = state_of(run, str(summary.get("status")))
-    for number in queue.alive(queue.read_submitted(folder)):
+    submitted = queue.read_submitted(folder)
+    alive = queue.alive(submitted)
+    for number in submitted if alive is None else alive:
         if states.get(number) in ("not begun", "interrupted", "failed"):
-            states[number] = "queued"
+            states[number] = UNKNOWN if alive is None else "queued"
     return states
 
 
@@ -36,8 +39,8 @@ def state_of(run: Path, status: str) -> str:
 
 
 def is_under_way(folder: Path) -> bool:
-    """Return whether jobs of the sweep are queued or running."""
-    return not {"queued", "running"}.isdisjoint(job_states(folder).values())
+    """Return whether jobs of the sweep are queued or running, or may be."""
+    return not {"queued", "running", UNKNOWN}.isdisjoint(job_states(folder).values())
 
 
 def state_text(folder: Path) -> str | None:

@@ -76,6 +76,13 @@ def test_another_launcher_gets_none_of_the_settings_of_the_one_before(tmp_path: 
     ]
 
 
+def test_what_the_one_before_took_need_not_be_typed_again_for_another_launcher(tmp_path: Path) -> None:
+    write_begun(tmp_path, hydra=["hydra/launcher=slurm", "hydra.launcher.setup=[module load cuda]"])
+    with pytest.raises(UserError, match="setup"):
+        refuse_untrusted(tmp_path, [], [])
+    refuse_untrusted(tmp_path, ["hydra/launcher=joblib"], [])
+
+
 def test_a_plan_that_is_cut_anywhere_is_no_plan(tmp_path: Path) -> None:
     write_begun(tmp_path)
     whole = (tmp_path / PLAN).read_bytes()
@@ -104,6 +111,10 @@ def test_a_cut_multirun_yaml_changes_nothing(tmp_path: Path, length: int) -> Non
         ("hydra/job_logging=none", "Hydra"),
         ("hydra.searchpath=[/tmp]", "Hydra"),
         ("hydra.launcher.setup=[id]", "Hydra"),
+        ("hydra.launcher.partition=$(id)", "Hydra"),
+        ("hydra.launcher.partition=gpu", None),
+        ("hydra.launcher.account=lab-7.b", None),
+        ("hydra.launcher.address=HOST:6379", "Hydra"),
         ("hydra.launcher._target_=a.b", "Hydra"),
         ("+hydra={callbacks: {x: {_target_: a.b}}}", "Hydra"),
         ("hydra.sweeper.params.augment._target_=pathlib.Path.write_text", "names code"),

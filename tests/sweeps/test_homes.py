@@ -87,9 +87,15 @@ def test_a_search_stays_where_it_is_kept(tmp_path: Path) -> None:
     assert copy.path == tmp_path / "study-copy.db"
 
 
-def test_a_database_needs_a_folders_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["tune", *QUIET, LR, "storage=postgresql://me:secret@host/runs"])
-    with pytest.raises(UserError, match=re.escape("storage=postgresql://me:***@host/runs needs folder=DIR too")):
+@pytest.mark.parametrize(
+    ("storage", "shown"),
+    [("postgresql://me:secret@host/runs", "postgresql://me:***@host/runs"), ("journal", "journal")],
+)
+def test_what_several_machines_share_needs_a_folders_name(
+    monkeypatch: pytest.MonkeyPatch, storage: str, shown: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tune", *QUIET, LR, f"storage={storage}"])
+    with pytest.raises(UserError, match=re.escape(f"storage={shown} needs folder=DIR too")):
         tune()
 
 

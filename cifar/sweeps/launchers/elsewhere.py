@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifar.base import signals
 from cifar.base.errors import StoppedError, UserError
-from cifar.base.locks import await_silence
+from cifar.base.locks import await_silence, silence
 from cifar.base.run_folder import read_summary
 from cifar.experiment.typed.command_line import key_of
 from cifar.sweeps.plan import OVER, OWN_NUMBER, find_runs
@@ -69,6 +69,12 @@ def run_folder(sweep: Path, number: int) -> Path:
     if read_summary(usual).get("job") == number:
         return usual
     return next((run for run in find_runs(sweep) if read_summary(run).get("job") == number), usual)
+
+
+def has_saved(run: Path, seconds: float) -> bool:
+    """Return whether the run in the folder has saved its state in the last seconds, by the file system's own clock."""
+    since = silence(run / "checkpoint.pt")
+    return since is not None and since <= seconds
 
 
 def outcome(sweep: Path, number: int, where: str) -> JobReturn:

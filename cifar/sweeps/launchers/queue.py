@@ -50,10 +50,12 @@ def states(ids: Iterable[str]) -> dict[str, str] | None:
     return {text: state.strip() for text, state in pairs}
 
 
-def alive(submitted: dict[int, str]) -> dict[int, str]:
-    """Return those of the submitted jobs that wait or run."""
-    known = states(submitted.values()) or {}
-    return {number: text for number, text in submitted.items() if text in known}
+def alive(submitted: dict[int, str]) -> dict[int, str] | None:
+    """Return those of the submitted jobs that wait or run; None: SLURM is here and does not answer."""
+    if not submitted or shutil.which("squeue") is None:
+        return {}
+    known = states(submitted.values())
+    return None if known is None else {number: text for number, text in submitted.items() if text in known}
 
 
 def requeue(job_id: str) -> str | None:

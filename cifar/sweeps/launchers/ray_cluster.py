@@ -33,7 +33,8 @@ LIMITS = {
     "num_gpus": limits.number("a number of GPUs, 0 or more", lambda value: value >= 0),
     "memory_gb": limits.number("a positive number of GB", lambda value: value > 0).or_null(),
 }
-CARRIED = ("CIFAR", "WANDB_", "HYDRA_")  # how the names begin of what jobs have from the command's environment
+# How the names begin of what jobs have from the command's environment.
+CARRIED = ("CIFAR", "WANDB_", "HYDRA_", "GOMP_", "OMP_WAIT_POLICY")
 CONNECT_SECONDS = 10
 LOOK_SECONDS = 0.2
 SAVE_SECONDS = 120  # that running jobs have to end a step and save

@@ -21,14 +21,20 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from cifar.base import limits, signals
 from cifar.base.errors import UserError
 from cifar.base.run_folder import read_summary
+from cifar.sweeps.continuing import again
 from cifar.sweeps.launchers import queue
-from cifar.sweeps.launchers.elsewhere import Elsewhere, number_of, outcome, run_folder
+from cifar.sweeps.launchers.elsewhere import Elsewhere, has_saved, number_of, outcome, run_folder
 from cifar.sweeps.plan import num_over, progress, read_plan, result_text, statuses
 
 log = logging.getLogger(__name__)
 
 MINUTES = limits.whole_number(1, 10_000_000, " of minutes")
 COUNT = limits.whole_number(1, 1_000_000)
+NAME = limits.Limit("a name", lambda value: isinstance(value, str | int) and str(value).isprintable() and value != "")
+COMMANDS = limits.Limit(
+    "a list of shell commands, as in [module load cuda]",
+    lambda value: isinstance(value, list) and all(isinstance(command, str) for command in value),
+)
 LIMITS = {
     "wait": limits.FLAG,
     "requeue": limits.FLAG,
@@ -38,6 +44,11 @@ LIMITS = {
     "timeout_min": MINUTES,
     "signal_delay_s": limits.whole_number(1, 1_000_000, " of seconds"),
     "array_parallelism": COUNT,
+    **{name: NAME.or_null() for name in ("partition", "account", "qos", "constraint", "name")},
+    "setup": COMMANDS.or_null(),
+    "additional_parameters": limits.Limit(
+        "options of sbatch with their values, as in {mail-type: END}", lambda value: isinstance(value, dict)
+    ).or_null(),
 }
 LOOK_SECONDS = (2, 30)  # between two questions to squeue: at first, and after a while
 LOGS = ".submitit"
@@ -56,24 +67,25 @@ class Job:
 
     def __call__(self, overrides: list[str]) -> None:
         """Run the job with these overrides; the exit code tells SLURM how it ended."""
-        started_at, job_id = time(), queue.own_id()
+        started_at, job_id = monotonic(), queue.own_id()
         if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
             os.environ["OMP_NUM_THREADS"] = cpus  # torch is imported later
         try:
             result = self.elsewhere.run(overrides, job_id)
         except signals.Interrupted as interruption:
-            start_again(self.elsewhere.folder, number_of(overrides), job_id, started_at, int(interruption.args[0]))
+            run, seconds = run_folder(self.elsewhere.folder, number_of(overrides)), monotonic() - started_at
+            start_again(run, number_of(overrides), job_id, seconds, int(interruption.args[0]))
             sys.exit(128 + int(interruption.args[0]))
         if result.status == JobStatus.FAILED:
             sys.exit(1)
 
 
-def start_again(sweep: Path, number: int, job_id: str, started_at: float, signum: int) -> None:
-    """Ask SLURM to start the interrupted job again, unless SLURM itself has ended or requeued it."""
+def start_again(run: Path, number: int, job_id: str, seconds: float, signum: int) -> None:
+    """Ask SLURM to start again the job that was interrupted so long after its start, unless SLURM does so itself."""
     state = (queue.states([job_id]) or {}).get(job_id)
     if state != "RUNNING":
         log.info(f"Job {number} is {state or 'gone'} for SLURM, which says whether it starts again.")
-    elif signum == signals.NEAR_LIMIT and not has_saved(sweep, number, started_at):
+    elif signum == signals.NEAR_LIMIT and not has_saved(run, seconds):
         log.error(
             f"Job {number} came to no step before its time limit, so it is not started again: "
             "hydra.launcher.timeout_min is too short, or signal_delay_s too long."
@@ -84,20 +96,21 @@ def start_again(sweep: Path, number: int, job_id: str, started_at: float, signum
         log.info(f"Job {number} is saved, and SLURM starts it again.")
 
 
-def has_saved(sweep: Path, number: int, since: float) -> bool:
-    """Return whether the job has saved its state since then, in seconds since 1970."""
-    checkpoint = run_folder(sweep, number) / "checkpoint.pt"
-    return checkpoint.exists() and checkpoint.stat().st_mtime >= since
-
-
 def launch(elsewhere: Elsewhere, options: dict[str, Any], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
     """Submit the jobs that are not queued or running yet, and wait for all of them if `wait` says so.
 
-    Jobs that are not waited for have the status UNKNOWN.
+    Jobs that are not waited for have the status UNKNOWN. Raises `UserError` if SLURM takes no jobs, or does not say
+    which of those that were submitted before still wait or run.
     """
     folder = elsewhere.folder
     jobs = {number_of(words): [*words] for words in job_overrides}
-    before = {number: text for number, text in queue.alive(queue.read_submitted(folder)).items() if number in jobs}
+    alive = queue.alive(queue.read_submitted(folder))
+    if alive is None:
+        raise UserError(
+            "squeue does not answer, so it is not known which jobs still wait or run. Nothing was submitted. "
+            f"Try again later: {again(folder)}"
+        )
+    before = {number: text for number, text in alive.items() if number in jobs}
     if before:
         names = " ".join(queue.short(before.values()))
         log.info(f"{len(before)} of them are queued or running already, as SLURM's {names}")
@@ -120,10 +133,10 @@ def how_to_look(folder: Path, ids: dict[int, str], waits: bool) -> str:
     `waits` is what `cifar resume` does of itself, as the sweep was begun.
     """
     shown, names = shlex.quote(os.path.relpath(folder)), queue.short(ids.values())
-    again = f"cifar resume {shown}{'' if waits else ' hydra.launcher.wait=true'}"
     return (
         f"How far they are: cifar report {shown}, squeue --jobs={','.join(names)}. "
-        f"Wait for them: {again}. Stop them: scancel {' '.join(names)}"
+        f"Wait for them: {again(folder)}{'' if waits else ' hydra.launcher.wait=true'}. "
+        f"Stop them: scancel {' '.join(names)}"
     )
 
 

@@ -14,8 +14,6 @@ import torch
 
 from tests.conftest import QUIET, ROOT, SLOW, read_metrics, read_summary
 
-pytestmark = pytest.mark.slow
-
 MODEL = "model._target_=tests.training.ranks.Net"
 NET = [
     MODEL, "data=digits", "data.limit=204", "data.val_size=50", "augment=crop_flip", "optimizer=sgd", "lr=0.05",
@@ -27,13 +25,16 @@ NOISE = [*QUIET, *SLOW, "data.val_size=20", "epochs=4"]
 class Torchrun:
     """A torchrun with its processes, in a session of its own."""
 
-    def __init__(self, cwd: Path, count: int, *words: str, options: tuple[str, ...] = (), program: str = "run") -> None:
+    def __init__(
+        self, cwd: Path, count: int, *words: str, options: tuple[str, ...] = (), program: str = "run",
+        entry: tuple[str, ...] = ("-m", "cifar"),
+    ) -> None:  # fmt: skip
         self.path = cwd / f"{len([*cwd.glob('*.log')])}.log"
         command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with self.path.open("w") as file:
             self.process = subprocess.Popen(
-                [*command, "-m", "cifar", program, *words], cwd=cwd, env=environment, stdout=file,
+                [*command, *entry, program, *words], cwd=cwd, env=environment, stdout=file,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -106,23 +107,46 @@ def test_two_processes_equal_one(whole: Path, tmp_path: Path) -> None:
     assert read_summary(whole)["steps"] == read_summary(tmp_path / "one")["steps"] == 33
 
 
-@pytest.mark.parametrize(("victim", "count"), [(0, 2), (1, 3), (-1, 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "victim", "signum", "count"),
+    [(2, 0, signal.SIGTERM, 2), (2, 1, signal.SIGTERM, 3), (2, -1, signal.SIGTERM, 1), (2, -1, signal.SIGINT, 2),
+     (1, 0, signal.SIGTERM, 2)],
+)  # fmt: skip
 def test_a_signal_to_any_of_them_is_one_save_and_any_number_goes_on(
-    whole: Path, tmp_path: Path, victim: int, count: int
+    whole: Path, tmp_path: Path, first: int, victim: int, signum: signal.Signals, count: int
 ) -> None:
-    run = Torchrun(tmp_path, 2, *NET, "device.sync_batch_norm=true", "hydra.run.dir=run")
+    run = Torchrun(tmp_path, first, *NET, "device.sync_batch_norm=true", "hydra.run.dir=run")
     run.wait_for(r"Epoch \[2/3\], Step \[3/")
-    os.kill(run.process.pid if victim < 0 else run.ranks()[victim], signal.SIGTERM)
-    assert run.end(60) != 0
+    if victim < 0:  # as Ctrl-C in a terminal does it
+        os.killpg(run.process.pid, signum)
+    else:
+        os.kill(run.ranks()[victim], signum)
+    assert run.end(60) == 1, run.text
+    assert victim < 0 or re.search(rf"exitcode *: {128 + signum} ", run.text), run.text
     assert run.text.count("Interrupted. Continue with: cifar resume run") == 1
     assert read_summary(tmp_path / "run")["status"] == "interrupted"
     again = Torchrun(tmp_path, count, "run", MODEL, program="resume")
     assert again.end() == 0, again.text
     assert "Resumed at step" in again.text
     assert read_summary(tmp_path / "run")["times_resumed"] == 1
-    assert_equal(whole, tmp_path / "run", 0 if count == 2 else 1e-3)
+    assert_equal(whole, tmp_path / "run", 0 if first == count == 2 else 1e-3)
 
 
+@pytest.mark.slow
+def test_one_that_is_silent_is_an_error_for_the_others(tmp_path: Path) -> None:
+    (tmp_path / "hasty.py").write_text(
+        "from cifar.commands.main import main\nfrom cifar.training import distributed\n"
+        "distributed.TIMEOUT_SECONDS = 8.0\nmain()\n"
+    )
+    run = Torchrun(tmp_path, 2, *NOISE, "hydra.run.dir=run", entry=("hasty.py",))
+    run.wait_for(r"Step \[2/6\]")
+    os.kill(run.ranks()[1], signal.SIGSTOP)
+    assert run.end(90) == 1
+    assert run.text.count("Another process of this run has ended, or was silent for 8 s") == 1, run.text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_that_is_killed_ends_all(tmp_path: Path, victim: int) -> None:
     run = Torchrun(tmp_path, 3, *NOISE, "hydra.run.dir=run")
@@ -135,6 +159,7 @@ def test_one_that_is_killed_ends_all(tmp_path: Path, victim: int) -> None:
     assert "Traceback" not in run.text.partition("torch/distributed/elastic")[0]
 
 
+@pytest.mark.slow
 def test_torchrun_starts_again_what_was_killed_and_it_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path) -> None:
     words = [*NET, "device.sync_batch_norm=true", "hydra.run.dir=run", "resume=auto"]
     run = Torchrun(tmp_path, 2, *words, options=("--max-restarts=2",))
@@ -145,6 +170,7 @@ def test_torchrun_starts_again_what_was_killed_and_it_ends_as_if_it_had_not_been
     assert_equal(whole, tmp_path / "run", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "words", "message"),
     [
@@ -161,6 +187,7 @@ def test_what_is_not_possible_is_said_once(tmp_path: Path, program: str, words: 
     assert "Traceback" not in run.text.partition("torch/distributed/elastic")[0]
 
 
+@pytest.mark.slow
 def test_a_compiled_model_works_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = tmp_path / "code"
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(code))

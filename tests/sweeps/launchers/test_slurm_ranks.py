@@ -17,7 +17,10 @@ from tests.sweeps.launchers.test_slurm import ask
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 WORDS = [*NET, "epochs=20", "checkpoint.every_epochs=1", "device.sync_batch_norm=true"]
 HERE = {
-    "--nodes=2 --ntasks-per-node=1 --gpus-per-node=4 --cpus-per-task=16": "--nodes=1 --ntasks-per-node=2 --mem=3000",
+    "--nodes=2 --ntasks-per-node=1 --gpus-per-node=4": "--nodes=1 --ntasks-per-node=2 --mem=3000",
+    " --cpus-per-task=16 --requeue": " --cpus-per-task=1 --requeue",
+    "srun --cpus-per-task=16": "srun --cpus-per-task=1",
+    "OMP_NUM_THREADS=4": "OMP_NUM_THREADS=1",
     "--nproc-per-node=4": "--nproc-per-node=1",
     "run.py device=cuda hydra.run.dir=outputs/mine": f"{ROOT / 'run.py'} {' '.join(WORDS)} hydra.run.dir=run",
 }
