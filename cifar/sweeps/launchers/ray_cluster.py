@@ -49,6 +49,7 @@ def launch(elsewhere: Elsewhere, options: dict[str, Any], job_overrides: Sequenc
     """Run the jobs on the cluster, as many at once as it has room for, and return how each ended."""
     connect(options["address"])
     try:
+        warn_if_there_is_no_room(options["num_cpus"], options["num_gpus"])
         threads = max(1, int(options["num_cpus"]))
         environment = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
         given = ray.put(cloudpickle.dumps(elsewhere.carried()))  # type: ignore[no-untyped-call]
@@ -78,6 +79,16 @@ def connect(address: str) -> None:
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+
+
+def warn_if_there_is_no_room(num_cpus: float, num_gpus: float) -> None:
+    """Say that jobs may wait for ever if no node has what one of them asks for; another node may still join."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if not any(node.get("CPU", 0) >= num_cpus and node.get("GPU", 0) >= num_gpus for node in nodes):
+        log.warning(
+            f"No node of the cluster has hydra.launcher.num_cpus={num_cpus:g} and num_gpus={num_gpus:g} for a job. "
+            "They wait until one joins; Ctrl-C ends the sweep."
+        )
 
 
 def refuse_silence(address: str) -> None:

@@ -1,6 +1,8 @@
 """Sweeps as a user meets them: planned once, found again by what they are, refused before anything is begun."""
 
 import json
+import multiprocessing
+import os
 import re
 import shlex
 import signal
@@ -10,12 +12,12 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
+from omegaconf import DictConfig, open_dict
 
 from cifar.base import signals
 from cifar.base.locks import is_locked
 from cifar.base.shares import num_cores
-from cifar.commands.app import jobs
+from cifar.commands.app import jobs, sweeper
 from cifar.sweeps.plan import PLAN, checksum, read_plan
 from tests.conftest import QUIET, ROOT, SLOW, Command, Start, read_metrics, read_summary
 from tests.experiment.test_restore import cut_after
@@ -175,3 +177,21 @@ def test_a_folder_in_use_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
     with jobs.locked_in_time(tmp_path):
         assert is_locked(tmp_path)
     assert waits == [jobs.LOOK_SECONDS] * 2
+
+
+def test_of_two_jobs_that_end_in_the_same_moment_one_makes_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = DictConfig({})
+
+    def report_on(folder: Path, tracker: DictConfig) -> None:
+        (tmp_path / f"report.{os.getpid()}").touch()
+        other = multiprocessing.get_context("fork").Process(target=sweeper.report_if_left_alone, args=(folder, tracker))
+        other.start()
+        other.join(60)
+        assert other.exitcode == 0
+
+    monkeypatch.setattr(sweeper, "report_on", report_on)
+    (folder := tmp_path / "s").mkdir()
+    sweeper.report_if_left_alone(folder, tracker)
+    assert [path.name for path in tmp_path.glob("report.*")] == [f"report.{os.getpid()}"]

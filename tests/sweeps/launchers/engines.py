@@ -58,7 +58,7 @@ def slurm_started(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A cluster of two nodes with a core each; the second may be killed."""
+    """A cluster of two nodes with a core each, the second also with a GPU, if in name only; it may be killed."""
 
     address: str
     second: "subprocess.Popen[bytes]"
@@ -87,7 +87,10 @@ def ray_started(folder: Path) -> Iterator[RayCluster]:
     (port,), nodes = free_ports(1), list[subprocess.Popen[bytes]]()
     with environment_with(RAY_AUTH_MODE="disabled"):  # it listens on this machine only
         try:
-            for words in (["--head", "--include-dashboard=false", f"--port={port}"], [f"--address=127.0.0.1:{port}"]):
+            for words in (
+                ["--head", "--include-dashboard=false", f"--port={port}"],
+                [f"--address=127.0.0.1:{port}", "--num-gpus=1"],
+            ):
                 path = folder / f"{len(nodes)}.log"
                 with path.open("wb") as log:
                     nodes.append(

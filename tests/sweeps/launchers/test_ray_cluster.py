@@ -69,6 +69,23 @@ def test_jobs_save_on_ctrl_c_and_lost_ones_fail_and_are_resumed(
     assert_as_left_alone(sweep, "01", command, "epochs=20", "seed=0,1")
 
 
+def test_jobs_that_ask_for_a_gpu_run_where_one_is_on_the_cluster_that_is_found(
+    tmp_path: Path, start: Start, ray_cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster.address)  # what address=auto, the default, takes first
+    sweep, words = tmp_path / "s", [*WORDS, "hydra/launcher=ray", "seed=0,1", "epochs=3"]
+    run = start("-m", *words, "hydra.launcher.num_gpus=1", "hydra.sweep.dir=s")
+    for number in "01":
+        wait_for_step(sweep / number, 1)
+        assert ray_cluster.second.pid in ancestors(process(sweep / number))
+    assert run.end() == 0, run.text
+    assert "No node of the cluster" not in run.text
+    in_vain = start("-m", *words, "hydra.launcher.num_gpus=2", "hydra.sweep.dir=t")
+    in_vain.wait_for("No node of the cluster has hydra.launcher.num_cpus=1 and num_gpus=2 for a job")
+    in_vain.send(signal.SIGINT)
+    assert in_vain.end() == 130, in_vain.text
+
+
 def test_where_no_cluster_answers_one_message_says_so(tmp_path: Path, command: Command) -> None:
     pytest.importorskip("ray")
     words = ["seed=0,1", "hydra/launcher=ray", "hydra.launcher.address=127.0.0.1:9"]
