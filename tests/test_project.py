@@ -87,7 +87,8 @@ BLOCKS = "\n".join(
 LINE = r"^(?:\.venv/bin/)?(?:cifar|python run\.py) .*?(?=\s{2,}#|$)"
 LINES = [line.strip() for line in re.findall(LINE, BLOCKS, flags=re.MULTILINE)]
 RUN = r"\S*cifar run|python run\.py"
-RANKS = re.findall(r"^ *(?:srun )?torchrun .*?(?:run\.py|-m cifar run)( .*?)(?=\s{2,}#|$)", BLOCKS, flags=re.MULTILINE)
+TORCHRUN = r"^ *(?:srun (?:--\S+ )*)?torchrun .*?(?:run\.py|-m cifar run)( .*?)(?=\s{2,}#|$)"
+RANKS = re.findall(TORCHRUN, BLOCKS, flags=re.MULTILINE)
 COMMANDS = sorted({*(re.sub(RUN, "", line) for line in LINES if re.match(RUN, line)), *RANKS})
 SEARCHES = sorted({line.partition(" tune ")[2] for line in LINES if " tune " in line and "folder=" not in line})
 
@@ -103,7 +104,9 @@ def test_every_command_of_the_pages_composes(
     if "--cfg" in command:
         overrides.remove("job")
     swept = [
-        re.sub(r"=([^\[{'\"(]*?),.*", r"=\1", word) for word in overrides if not re.search(r"=(range|tag)\(", word)
+        re.sub(r"=(\[[^\]]*\]|[^\[{'\"(]*?),.*", r"=\1", word)
+        for word in overrides
+        if not re.search(r"=(range|tag)\(", word)
     ]
     cfg = compose(*[word for word in swept if not word.startswith("hydra.launcher.")])
     check(cfg)
