@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cifar.experiment.after import no_page
 from cifar.sweeps import search
 from cifar.sweeps.shared_homes import home_of
 
@@ -20,8 +21,8 @@ def work_and_tell(folder: Path, told: "Queue[tuple[str, str]]") -> None:
         while len([*folder.glob("told.*")]) < 2:
             (folder / f"told.{os.getpid()}").touch()
 
-    search.work = tell
-    search.work_beside(home_of(folder, None), 0.0, 0, 2, lambda *_: None)
+    vars(search)["work"] = tell
+    search.work_beside(home_of(folder, None), 0.0, 0, 2, no_page)
 
 
 def test_two_workers_have_different_gpus_and_divide_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

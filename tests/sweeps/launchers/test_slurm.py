@@ -61,7 +61,7 @@ def test_jobs_go_on_without_the_terminal_and_when_they_are_cut(
     (array,) = {text.partition("_")[0] for text in ids(sweep).values()}
     assert run.errors.endswith(
         "Interrupted. The jobs go on without this terminal. How far they are: cifar report s, "
-        f"squeue --jobs={array}. Wait for them: cifar resume s. Stop them: scancel {array}\n"
+        f"squeue --jobs={array}. Wait for them: cifar resume s {MODEL}. Stop them: scancel {array}\n"
     )
     assert "sacct" not in run.text
     assert set(ask("squeue", "-h", "-r", "-o%T").split()) == {"RUNNING"}

@@ -47,7 +47,7 @@ def compare_ends(channels: int, size: int, dtype: torch.dtype, rounds: int) -> N
 
     def both_ways(form: Callable[[Tensor, Tensor], Tensor]) -> None:
         inputs.grad = norm.weight.grad = norm.bias.grad = None
-        form(inputs, shortcut).backward(grad)  # type: ignore[no-untyped-call]
+        form(inputs, shortcut).backward(grad)
 
     compiled = torch.compile(end)
     title = f"batch norm, sum and ReLU, {channels} channels, {size}×{size}, {str(dtype)[6:]}: eager, compiled"
