@@ -68,7 +68,7 @@ def untrusted(begun: Begun, flags: list[str], extra: list[str]) -> dict[str, str
     words = [*begun.task, *begun.hydra]
     last = {key_of(word): word for word in words}
     counting = [word for word in words if last[key_of(word)] == word or not key_of(word).endswith(TARGET)]
-    if any(key_of(word) == LAUNCHER for word in extra):  # it takes nothing of what the earlier one took
+    if any(key_of(word) == LAUNCHER and word not in words for word in extra):  # another takes nothing of the earlier's
         counting = [word for word in counting if not key_of(word).startswith("hydra.launcher.")]
     return {word: reason for word in counting if word not in extra and (reason := objection(word, allowed))}
 

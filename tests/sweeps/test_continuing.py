@@ -81,6 +81,8 @@ def test_what_the_one_before_took_need_not_be_typed_again_for_another_launcher(t
     with pytest.raises(UserError, match="setup"):
         refuse_untrusted(tmp_path, [], [])
     refuse_untrusted(tmp_path, ["hydra/launcher=joblib"], [])
+    with pytest.raises(UserError, match="setup"):  # the same launcher would still take it
+        refuse_untrusted(tmp_path, ["hydra/launcher=slurm"], [])
 
 
 def test_a_plan_that_is_cut_anywhere_is_no_plan(tmp_path: Path) -> None:
