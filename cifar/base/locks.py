@@ -202,9 +202,7 @@ def silence(path: Path) -> float | None:
     try:
         now.touch()
         return max(0.0, now.stat().st_mtime - path.stat().st_mtime)
-    except FileNotFoundError:
-        return None
-    except OSError:  # a folder in which one may only read
+    except OSError:  # the file is gone, or it is in a folder in which one may only read
         return max(0.0, time() - path.stat().st_mtime) if path.exists() else None
     finally:
         with suppress(OSError):

@@ -52,6 +52,7 @@ from cifar.sweeps.plan import (
     write_plan,
 )
 from cifar.sweeps.planning import base_changes, base_of, check_jobs, take_up
+from cifar.sweeps.state import is_under_way
 from hydra_plugins.cifar_framework.launchers import RayLauncher, SlurmLauncher
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class PlannedSweeper(Sweeper):
                 results = self.launch(plan)
             finally:
                 is_left = any(result.status == JobStatus.UNKNOWN for result in results)
+                is_left = is_left or (not results and is_under_way(folder))
                 if not signals.has_come() and not is_left and find_runs(folder):
                     report_on(folder, self.config.tracker)
             for result in results:

@@ -34,7 +34,7 @@ LIMITS = {
     "memory_gb": limits.number("a positive number of GB", lambda value: value > 0).or_null(),
 }
 # How the names begin of what jobs have from the command's environment.
-CARRIED = ("CIFAR", "WANDB_", "HYDRA_", "GOMP_", "OMP_WAIT_POLICY")
+CARRIED = ("CIFAR", "WANDB_", "HYDRA_", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 CONNECT_SECONDS = 10
 LOOK_SECONDS = 0.2
 SAVE_SECONDS = 120  # that running jobs have to end a step and save
@@ -49,13 +49,13 @@ def launch(elsewhere: Elsewhere, options: dict[str, Any], job_overrides: Sequenc
     """Run the jobs on the cluster, as many at once as it has room for, and return how each ended."""
     connect(options["address"])
     try:
-        warn_if_there_is_no_room(options["num_cpus"], options["num_gpus"])
         threads = max(1, int(options["num_cpus"]))
         environment = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
         given = ray.put(cloudpickle.dumps(elsewhere.carried()))  # type: ignore[no-untyped-call]
         place = (elsewhere.cwd, [*sys.path], environment | {"OMP_NUM_THREADS": str(threads)})
         memory = options["memory_gb"] and int(options["memory_gb"] * 2**30)
         resources = {"num_cpus": options["num_cpus"], "num_gpus": options["num_gpus"], "memory": memory}
+        warn_if_there_is_no_room({"CPU": options["num_cpus"], "GPU": options["num_gpus"], "memory": memory or 0})
         work = ray.remote(**resources, max_retries=0)(run_on_node)
         running = {work.remote(given, [*words], place): number_of(words) for words in job_overrides}
         numbers = [*running.values()]
@@ -81,13 +81,14 @@ def connect(address: str) -> None:
             signal.signal(signum, handler)
 
 
-def warn_if_there_is_no_room(num_cpus: float, num_gpus: float) -> None:
+def warn_if_there_is_no_room(asked: dict[str, float]) -> None:
     """Say that jobs may wait for ever if no node has what one of them asks for; another node may still join."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if not any(node.get("CPU", 0) >= num_cpus and node.get("GPU", 0) >= num_gpus for node in nodes):
+    if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
         log.warning(
-            f"No node of the cluster has hydra.launcher.num_cpus={num_cpus:g} and num_gpus={num_gpus:g} for a job. "
-            "They wait until one joins; Ctrl-C ends the sweep."
+            f"No node of the cluster has what hydra.launcher asks for each job: {asked['CPU']:g} cores, "
+            f"{asked['GPU']:g} GPUs, {asked['memory'] / 2**30:g} GB. "
+            "The jobs wait until one joins; Ctrl-C ends the sweep."
         )
 
 

@@ -82,7 +82,10 @@ class Job:
 
 def start_again(run: Path, number: int, job_id: str, seconds: float, signum: int) -> None:
     """Ask SLURM to start again the job that was interrupted so long after its start, unless SLURM does so itself."""
-    state = (queue.states([job_id]) or {}).get(job_id)
+    known = queue.states([job_id])
+    state = (known or {}).get(job_id)
+    if known is None and signum == signals.NEAR_LIMIT:
+        state = "RUNNING"  # squeue does not answer, and near its limit a job has no other that starts it again
     if state != "RUNNING":
         log.info(f"Job {number} is {state or 'gone'} for SLURM, which says whether it starts again.")
     elif signum == signals.NEAR_LIMIT and not has_saved(run, seconds):
@@ -107,7 +110,7 @@ def launch(elsewhere: Elsewhere, options: dict[str, Any], job_overrides: Sequenc
     alive = queue.alive(queue.read_submitted(folder))
     if alive is None:
         raise UserError(
-            "squeue does not answer, so it is not known which jobs still wait or run. Nothing was submitted. "
+            "squeue does not answer, so it is not known which jobs still wait or run. No more are submitted. "
             f"Try again later: {again(folder)}"
         )
     before = {number: text for number, text in alive.items() if number in jobs}

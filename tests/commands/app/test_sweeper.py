@@ -186,6 +186,8 @@ def test_of_two_jobs_that_end_in_the_same_moment_one_makes_the_report(
 
     def report_on(folder: Path, tracker: DictConfig) -> None:
         (tmp_path / f"report.{os.getpid()}").touch()
+        if len([*tmp_path.glob("report.*")]) > 1:
+            return
         other = multiprocessing.get_context("fork").Process(target=sweeper.report_if_left_alone, args=(folder, tracker))
         other.start()
         other.join(60)

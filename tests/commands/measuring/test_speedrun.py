@@ -14,7 +14,7 @@ from cifar.experiment.typed.compose import compose_words
 from tests.conftest import QUIET, read_summary
 
 WORDS = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size", "model"))]
-TINY = ["model.widths=[4,4,4]", "batch_size=10", "eval_batch_size=20", "epochs=1"]
+TINY = ["device.precision=fp32", "model.widths=[4,4,4]", "batch_size=10", "eval_batch_size=20", "epochs=1"]
 
 
 def test_every_seed_is_run_as_run_py_runs_it_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,7 @@ def test_jobs_that_ask_for_a_gpu_run_where_one_is_on_the_cluster_that_is_found(
     assert run.end() == 0, run.text
     assert "No node of the cluster" not in run.text
     in_vain = start("-m", *words, "hydra.launcher.num_gpus=2", "hydra.sweep.dir=t")
-    in_vain.wait_for("No node of the cluster has hydra.launcher.num_cpus=1 and num_gpus=2 for a job")
+    in_vain.wait_for("No node of the cluster has what hydra.launcher asks for each job: 1 cores, 2 GPUs, 0 GB")
     in_vain.send(signal.SIGINT)
     assert in_vain.end() == 130, in_vain.text
 

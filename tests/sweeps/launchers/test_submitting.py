@@ -136,7 +136,7 @@ def test_nothing_is_submitted_while_squeue_does_not_answer(
     answer(answers, "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     answer(answers, "sbatch", "echo Submitted batch job 8")
     with pytest.raises(
-        UserError, match=r"squeue does not answer, .* Nothing was submitted\. Try again later: cifar resume"
+        UserError, match=r"squeue does not answer, .* No more are submitted\. Try again later: cifar resume"
     ):
         slurm.launch(elsewhere, OPTIONS, jobs)
     assert set(queue.read_submitted(tmp_path / "s").values()) == {"7_0", "7_1"}
@@ -146,9 +146,18 @@ def test_nothing_is_submitted_while_squeue_does_not_answer(
     assert state_text(tmp_path / "s") == "2 jobs: 2 not begun"
 
 
+def grow_old(path: Path) -> None:
+    """Let the file be 100 seconds old."""
+    before = path.stat().st_mtime - 100
+    os.utime(path, (before, before))
+
+
 @pytest.mark.parametrize(
     ("state", "signum", "saved", "asked", "said"),
     [
+        (None, signals.NEAR_LIMIT, True, True, "is saved, and SLURM starts it again"),
+        (None, 15, True, False, "is gone for SLURM, which says whether it starts again"),
+        ("RUNNING", signals.NEAR_LIMIT, None, False, "came to no step before its time limit"),
         ("RUNNING", signals.NEAR_LIMIT, True, True, "is saved, and SLURM starts it again"),
         ("RUNNING", signals.NEAR_LIMIT, False, False, "came to no step before its time limit"),
         ("RUNNING", 15, False, True, "is saved, and SLURM starts it again"),
@@ -156,14 +165,17 @@ def test_nothing_is_submitted_while_squeue_does_not_answer(
     ],
 )
 def test_who_starts_an_interrupted_job_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, state: str, signum: int, saved: bool, asked: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, state: str | None, signum: int, saved: bool | None,
+    asked: bool,
     said: str,
 ) -> None:  # fmt: skip
     requeued: list[str] = []
-    monkeypatch.setattr(queue, "states", lambda ids: dict.fromkeys(ids, state))
+    monkeypatch.setattr(queue, "states", lambda ids: None if state is None else dict.fromkeys(ids, state))
     monkeypatch.setattr(queue, "requeue", requeued.append)
-    if saved:
+    if saved is not False:
         (tmp_path / "checkpoint.pt").touch()
+    if saved is None:  # before this start
+        grow_old(tmp_path / "checkpoint.pt")
     with caplog.at_level(logging.INFO):
         slurm.start_again(tmp_path, 3, "7_3", 60.0, signum)
     assert requeued == (["7_3"] if asked else [])
@@ -176,10 +188,10 @@ def test_whether_something_was_saved_is_told_by_the_file_systems_clock(
     assert not has_saved(tmp_path, 60)
     checkpoint = tmp_path / "checkpoint.pt"
     checkpoint.touch()
-    monkeypatch.setattr("time.time", lambda: 0.0)  # a node that is years behind
+    for module in ("cifar.base.locks", "cifar.sweeps.launchers.elsewhere"):  # a node that is years behind
+        monkeypatch.setattr(f"{module}.time", lambda: 0.0, raising=False)
     assert has_saved(tmp_path, 60)
-    before = checkpoint.stat().st_mtime - 100
-    os.utime(checkpoint, (before, before))
+    grow_old(checkpoint)
     assert not has_saved(tmp_path, 60)
 
 
@@ -192,3 +204,5 @@ def test_a_process_that_was_killed_is_started_again_once_without_a_save(tmp_path
     (tmp_path / "0/checkpoint.pt").touch()
     assert killed.may_go_on(tmp_path, "7_0", 60, num_restarts=5)
     assert not killed.may_go_on(tmp_path, "8_0", 60, num_restarts=5)
+    grow_old(tmp_path / "0/checkpoint.pt")
+    assert not killed.may_go_on(tmp_path, "7_0", 60, num_restarts=5)
