@@ -36,6 +36,12 @@ main.main(["watch", "--every", "0.1", *sys.argv[1:]])
 """
 
 
+def take_terminal() -> None:
+    """Make the terminal this process's own, with Ctrl-C as a shell gives it: tests in the background ignore it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A process on a terminal of 24 lines and 80 columns."""
 
@@ -48,7 +54,7 @@ class Terminal:
         environment = {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "PYTHONUTF8": "1", **environment}
         self.process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, stdin=inner,
                                         stdout=inner, stderr=inner, start_new_session=True,
-                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # fmt: skip
+                                        preexec_fn=take_terminal)  # fmt: skip
 
     def read_until(self, text: bytes, seconds: float = 60) -> None:
         """Read until the text has come."""
@@ -58,9 +64,13 @@ class Terminal:
             if select.select([self.end], [], [], 0.1)[0]:
                 self.output += os.read(self.end, 1 << 16)
 
-    def finish(self) -> int:
+    def finish(self, seconds: float = 60) -> int:
         """Return the exit code, with all that was written read."""
+        limit = time.monotonic() + seconds
         while self.process.poll() is None or select.select([self.end], [], [], 0.2)[0]:
+            if time.monotonic() > limit:
+                self.process.kill()
+                raise AssertionError(self.output)
             if select.select([self.end], [], [], 0.1)[0]:
                 self.output += os.read(self.end, 1 << 16)
         assert termios.tcgetattr(self.inner) == self.before
