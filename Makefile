@@ -7,7 +7,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FAST := device.compile=true device.graph=true
-AIRBENCH94 := epochs=8 data.size_schedule=null  # speedrun94 as published
+# speedrun94 as published
+AIRBENCH94 := epochs=8 data.size_schedule=null
 
 .PHONY: demo test lint slow cluster bench gpu install constraints clean
 

@@ -106,8 +106,8 @@ class PlannedSweeper(Sweeper):
             try:
                 results = self.launch(plan)
             finally:
-                is_left = any(result.status == JobStatus.UNKNOWN for result in results)
-                is_left = is_left or (not results and is_under_way(folder))
+                is_unknown = any(result.status == JobStatus.UNKNOWN for result in results)
+                is_left = is_unknown or (not results and is_under_way(folder))
                 if not signals.has_come() and not is_left and find_runs(folder):
                     report_on(folder, self.config.tracker)
             for result in results:
