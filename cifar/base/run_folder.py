@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -129,6 +129,9 @@ def git_commit() -> str | None:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that can change a result."""
-    names = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "wandb")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    """Return the versions of Python and of the libraries that can change a result, as far as they are installed."""
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "wandb"):
+        with suppress(PackageNotFoundError):  # wandb, where a run has tracker=none
+            versions[name] = version(name)
+    return versions
