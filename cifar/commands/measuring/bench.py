@@ -43,7 +43,8 @@ from cifar.experiment.typed.compose import compose_words
 from cifar.tracking.tracking import RunInfo
 from cifar.training.devices.device import Device, set_up_device
 
-MATMUL_SIZE, MATMUL_REPEATS = 2048, 10
+MATMUL_SIZE, MATMUL_REPEATS = {"cpu": 2048, "cuda": 8192}, 10  # large enough to be at the device's full rate
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP_STEPS = 3
 PLAIN, OURS = "plain", "run.py"
 LOG = Path("outputs/bench.jsonl")
@@ -150,13 +151,20 @@ def our_loop(cfg: DictConfig) -> Contestant:
 LOOPS: dict[str, Callable[[DictConfig], Contestant]] = {PLAIN: plain_loop, OURS: our_loop}
 
 
-def peak_memory(name: str, words: list[str], num_steps: int) -> int:
-    """Return the bytes that one contestant needs at its peak: of the GPU, or of a process of its own."""
-    cfg, _ = compose_words(words)
+def warmed_up(name: str, cfg: DictConfig) -> tuple[Contestant, int]:
+    """Return a contestant that has taken its first steps, and the bytes of the GPU that these needed at their peak."""
+    if torch.cuda.is_available():
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()  # 0 without a GPU
     contestant = LOOPS[name](cfg)
-    contestant.take_turn(num_steps)
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
+    contestant.take_turn(WARM_UP_STEPS)
+    return contestant, torch.cuda.max_memory_allocated() - before
+
+
+def peak_memory(name: str, words: list[str]) -> int:
+    """Return the bytes that this process needs at its peak to take one contestant's first steps."""
+    warmed_up(name, compose_words(words)[0])
     unit = 1 if os.uname().sysname == "Darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -172,15 +180,19 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def matmul_rate(device: Device) -> float:
-    """Return the floating-point operations per second of a large float32 matrix product, the best of several."""
-    left, right = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE, device=device.torch_device)
+    """Return the floating-point operations per second of a large matrix product, the best of several.
+
+    Its numbers are those that the device's convolutions multiply.
+    """
+    size = MATMUL_SIZE.get(device.torch_device.type, 2048)
+    left, right = torch.randn(2, size, size, device=device.torch_device, dtype=DTYPES[device.precision])
     seconds = []
     for _ in range(MATMUL_REPEATS):
         start = perf_counter()
         left @ right
         device.wait()
         seconds.append(perf_counter() - start)
-    return 2 * MATMUL_SIZE**3 / min(seconds)
+    return 2 * size**3 / min(seconds)
 
 
 def step_flops(model: nn.Module, batch_size: int, device: torch.device) -> int:
@@ -201,12 +213,15 @@ def compare(words: list[str], num_rounds: int, num_steps: int) -> dict[str, Any]
     cfg, _ = compose_words(words)
     check(cfg)
     device = set_up_device(**cfg.device)
-    tell(words, "measuring the memory in processes of their own …")
-    memory = {name: in_own_process(peak_memory, name, words, WARM_UP_STEPS) for name in LOOPS}
+    memory: dict[str, int] = {}
+    if device.torch_device.type != "cuda":
+        tell(words, "measuring the memory in processes of their own …")
+        memory = {name: in_own_process(peak_memory, name, words) for name in LOOPS}
     tell(words, "warming up …")
-    contestants = {name: make(cfg) for name, make in LOOPS.items()}
-    for contestant in contestants.values():
-        contestant.take_turn(WARM_UP_STEPS)
+    contestants: dict[str, Contestant] = {}
+    for name in LOOPS:
+        contestants[name], gpu_bytes = warmed_up(name, cfg)
+        memory.setdefault(name, gpu_bytes)
     rates, rounds = [], []
     for number in range(num_rounds):
         rates.append(matmul_rate(device))
@@ -225,6 +240,7 @@ def compare(words: list[str], num_rounds: int, num_steps: int) -> dict[str, Any]
         "versions": library_versions(),
         "flops": flops,
         "matmul_flops_per_second": median(rates),
+        "matmul_numbers": device.precision,
         "floor_seconds": flops / median(rates),
         "peak_bytes": memory,
         "rounds": [{name: asdict(timing) for name, timing in turn.items()} for turn in rounds],
@@ -249,7 +265,8 @@ def table(result: dict[str, Any]) -> str:
     rate = result["matmul_flops_per_second"] / 1e9
     lines += [
         f"floor    {1000 * floor:11.1f}  {batch_size / floor:8.0f}  "
-        f"{result['flops'] / 1e9:,.0f} GFLOP a step at {rate:,.0f} GFLOP/s of a large float32 matrix product",
+        f"{result['flops'] / 1e9:,.0f} GFLOP a step at {rate:,.0f} GFLOP/s "
+        f"of a large {result['matmul_numbers']} matrix product",
         f"ratio    {median(ratios):11.2f}  (from {ratios[0]:.2f} to {ratios[-1]:.2f})",
     ]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,13 +42,21 @@ def test_flops_are_those_of_the_definition() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 32 * 32, 10))
     convolution, linear = 2 * 32 * 32 * 8 * 27, 2 * 8 * 32 * 32 * 10
     assert step_flops(model, 5, torch.device("cpu")) == 5 * (2 * convolution + 3 * linear)  # images have no gradient
-    assert matmul_rate(Device(torch.device("cpu"), "fp32")) > 1e9
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_floor_is_that_of_the_numbers_in_use(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplied: list[torch.dtype] = []
+    monkeypatch.setattr(bench, "MATMUL_SIZE", {"cpu": 64})
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda left, right: multiplied.append(left.dtype))
+    assert matmul_rate(Device(torch.device("cpu"), precision)) > 0
+    assert {*multiplied} == {bench.DTYPES[precision]}
 
 
 def test_both_are_compared_in_turn_and_written_down(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "peak_memory", lambda name, words, num_steps: 2**30)
+    monkeypatch.setattr(bench, "peak_memory", lambda name, words: 2**30)
     monkeypatch.setattr(bench, "in_own_process", lambda function, *arguments: function(*arguments))
     words = [word for word in QUIET if not word.startswith(("device", "tracker", "batch_size"))]
     arguments = ["--device", "cpu", "--batch-size", "10", "--threads", "1", "--steps", "2", "--rounds", "3"]
@@ -70,20 +79,34 @@ def test_both_are_compared_in_turn_and_written_down(
     ]
 
 
+def test_on_a_gpu_the_memory_is_measured_while_warming_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lay there before is no part of it."""
+    held = iter([100, 300])  # before the plain loop, before ours
+    peaks = iter([250, 900])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: next(held))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: next(peaks))
+    monkeypatch.setattr(bench, "LOOPS", {name: lambda cfg: SimpleNamespace(take_turn=int) for name in (PLAIN, OURS)})
+    found = [bench.warmed_up(name, compose_words(QUIET)[0])[1] for name in (PLAIN, OURS)]
+    assert found == [150, 600]
+
+
 def test_the_table_to_the_digit() -> None:
     ours = {"total": 1.0, "loading": 0.01}
     turns = [{PLAIN: {"total": plain, "loading": 0.1 * plain}, OURS: ours} for plain in (2.0, 1.5, 3.0)]
     result = {
         "words": ["model=x"], "device": "cpu (X)", "batch_size": 100, "num_steps": 4, "rounds": turns,
         "ratios": [2.0, 1.5, 3.0], "peak_bytes": {PLAIN: 2**30, OURS: 2**31}, "flops": 50e9,
-        "matmul_flops_per_second": 200e9, "floor_seconds": 0.25,
+        "matmul_flops_per_second": 200e9, "matmul_numbers": "bf16", "floor_seconds": 0.25,
     }  # fmt: skip
     assert table(result).splitlines() == [
         "model=x on cpu (X), 3 rounds of 4 steps in turn",
         "         ms per step  images/s  loading  peak memory",
         "plain          500.0       200    10.0%     1.00 GiB",
         "run.py         250.0       400     1.0%     2.00 GiB",
-        "floor          250.0       400  50 GFLOP a step at 200 GFLOP/s of a large float32 matrix product",
+        "floor          250.0       400  50 GFLOP a step at 200 GFLOP/s of a large bf16 matrix product",
         "ratio           2.00  (from 1.50 to 3.00)",
     ]
 
