@@ -338,6 +338,7 @@ def test_a_recorded_step_on_a_gpu_equals_the_plain_one(optimizer: str, precision
 
 
 @on_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # which warns of itself
 @pytest.mark.parametrize("kind", [TrainingStep, RecordedStep])
 @pytest.mark.parametrize("optimizer", MAKE_OPTIMIZER)
 def test_no_step_on_a_gpu_waits_for_it(kind: type[TrainingStep], optimizer: str) -> None:
