@@ -33,6 +33,7 @@ from cifar.sweeps.plan import PLAN, find_runs, read_plan
 
 KEY = re.compile(r"[\w.$/-]+")
 RESULTS = ("val_accuracy", "test_accuracy", "test_tta_accuracy", "val_loss", "test_loss", "train_loss")
+START = "init_from"  # a long path, which says nothing more where every model has its own
 MAX_NAMED = 5  # folders in one warning
 # What the runs were made with, and where their summaries say so.
 FACTS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -185,6 +186,9 @@ def find_keys(runs: list[Run]) -> tuple[list[str], dict[str, Value]]:
         if run.seed is None and is_whole(seed := lookup(run, "seed", given[id(run)], words)):
             run.seed = seed
     swept = [key for key in keys if key != "seed" and differs(run.values[key] for run in runs)]
+    has_own_starts = {"model", START} <= {*swept} and follows(START, "model", runs)
+    if has_own_starts:
+        swept.remove(START)
     points: dict[tuple[Value, ...], Run] = {}
     known = [run for run in runs if "point" in run.summary]
     extra: dict[str, None] = {}  # in order
@@ -193,9 +197,17 @@ def find_keys(runs: list[Run]) -> tuple[list[str], dict[str, Value]]:
         if other.summary["point"] != run.summary["point"]:
             extra |= dict.fromkeys(key for key in differing(other.config, run.config) if key != "seed")
     constants = {key: runs[0].values[key] for key in keys if key not in (*swept, "seed")}
+    if has_own_starts:
+        constants[START] = "one for each model"
     for run in runs:
         run.values = {key: run.values[key] for key in swept} | {key: plain(run.config.get(key)) for key in extra}
     return [*swept, *extra], constants
+
+
+def follows(key: str, other: str, runs: list[Run]) -> bool:
+    """Return whether the value of `key` follows from that of `other`: a checkpoint of its own for each model, say."""
+    pairs = {(run.values[other], run.values[key]) for run in runs}
+    return len(pairs) == len({value for value, _ in pairs})
 
 
 class Words:

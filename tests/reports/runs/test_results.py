@@ -221,6 +221,29 @@ def test_a_choice_whose_target_was_given_is_shown_as_what_ran(tmp_path: Path) ->
     assert [point.values["model._target_"] for point in results.points] == [*cases][::-1]
 
 
+@pytest.mark.parametrize(
+    ("starts", "keys"),
+    [
+        ({"resnet50": ["a.pt"], "vgg16": ["b.pt"]}, ["model"]),
+        ({"resnet50": ["a.pt"], "vgg16": ["a.pt", "b.pt"]}, ["model", "init_from"]),
+        ({"resnet50": ["a.pt", "b.pt"]}, ["init_from"]),
+    ],
+)
+def test_a_checkpoint_for_each_model_is_no_column_of_its_own(
+    tmp_path: Path, starts: dict[str, list[str]], keys: list[str]
+) -> None:
+    runs = [(model, start) for model, places in starts.items() for start in places]
+    for number, (model, start) in enumerate(runs):
+        config = {"lr": 0.1, "seed": 0, "init_from": start}
+        write_run(tmp_path / str(number), 0.1, 0, number, config=config, config_hash=model + start, val_accuracy=0.5,
+                  point=model + start, overrides=[f"model={model}", f"init_from={start}"],
+                  choices={"model": model})  # fmt: skip
+    results = read_results([tmp_path])
+    assert results.keys == keys
+    assert len(results.points) == len(runs)
+    assert (results.constants.get("init_from") == "one for each model") == (keys == ["model"])
+
+
 def test_swept_targets_to_come_have_their_names(tmp_path: Path) -> None:
     write_plan(tmp_path, make_plan(["model=resnet50", "model._target_=a.A,b.B"], 0))
     write_run(tmp_path / "0", 0.1, 0, 0, config={"model": {"_target_": "a.A"}, "seed": 0}, point="a",
