@@ -1,9 +1,10 @@
 """Sentences and tables of docs/results.md against the committed figures that they tell of."""
 
 import csv
+import json
 import re
 from decimal import Decimal
-from statistics import fmean
+from statistics import fmean, median
 
 import pytest
 
@@ -171,92 +172,207 @@ def test_the_steps_to_the_recipe_of_ten_minutes_are_told_as_they_were(run: str, 
         assert f"after {summary['train_seconds']:,.0f} s" in section
 
 
-def points_of_question(name: str, part: str) -> dict[tuple[float, str], dict[int, float]]:
-    """Return the seeds' accuracies at every learning rate, kept or decayed, of a part of the report's question."""
-    found: dict[tuple[float, str], dict[int, float]] = {}
-    with (MULTIRUN / "lr_question" / name / "runs.csv").open() as file:
-        for row in csv.DictReader(file):
-            assert row["status"] == "completed"
-            form = {"constant": "kept", "cosine": "decayed"}[row["schedule"]]
-            found.setdefault((float(row["lr"]), form), {})[int(row["seed"])] = float(row[f"{part}_accuracy"])
-    return dict(sorted(found.items()))
-
-
+Points = dict[tuple[float, str], dict[int, float]]
 REPORTS_RATE = (0.001, "kept")
 
 
-def against_the_reports_rate(name: str) -> dict[tuple[float, str], tuple[Comparison, float]]:
-    """Return each point's comparison with one more epoch at 0.001, by validation, and its p value corrected (Holm)."""
-    validation = points_of_question(name, "val")
-    base = validation.pop(REPORTS_RATE)
-    found = {point: compare(seeds, base) for point, seeds in validation.items()}
+def points_of_question(name: str, part: str, model: str = "resnet50") -> Points:
+    """Return the seeds' accuracies at every learning rate, kept or decayed, of a part of the report's question."""
+    found: Points = {}
+    with (MULTIRUN / "lr_question" / name / "runs.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row.get("model", model) == model:
+                assert row["status"] in ("completed", "diverged")
+                form = {"constant": "kept", "cosine": "decayed"}[row["schedule"]]
+                found.setdefault((float(row["lr"]), form), {})[int(row["seed"])] = float(row[f"{part}_accuracy"])
+    return dict(sorted(found.items()))
+
+
+def against_the_reports_rate(validation: Points) -> dict[tuple[float, str], tuple[Comparison, float]]:
+    """Return each point's comparison with the same epochs at 0.001, kept, and its p value corrected (Holm)."""
+    others = {point: seeds for point, seeds in validation.items() if point != REPORTS_RATE}
+    found = {point: compare(seeds, validation[REPORTS_RATE]) for point, seeds in others.items()}
     comparisons = {point: comparison for point, comparison in found.items() if comparison is not None}
     p_values = [comparison.p_value for comparison in comparisons.values() if comparison.p_value is not None]
-    assert len(p_values) == len(validation)
+    assert len(p_values) == len(others)
     return dict(zip(comparisons, zip(comparisons.values(), holm(p_values), strict=True), strict=True))
 
 
-def rows_of_question(name: str, title: str) -> list[str]:
-    """Return the rows of docs/results.md on a part of the report's question."""
-    validation, test = (points_of_question(name, part) for part in ("val", "test"))
-    against, rows = against_the_reports_rate(name), []
+def rows_of_question(name: str, title: str, is_compared: bool) -> list[str]:
+    """Return the rows of docs/results.md on a part of the report's question, for the model that begins the title."""
+    model = title.partition(",")[0]
+    validation, test = (points_of_question(name, part, model) for part in ("val", "test"))
+    against = against_the_reports_rate(validation) if is_compared else {}
+    rows = []
     for (lr, form), seeds in validation.items():
         cells = [f"{title}, {Decimal(str(lr)):f}, {form}", f"{len(seeds)}", with_interval(seeds)]
         if (lr, form) in against:
             comparison, corrected = against[lr, form]
             cells += [*difference_cells(comparison), f"{corrected:.2g}"]
-        else:
+        elif is_compared:
             cells += ["–"] * 3
         rows.append(f"| {' | '.join([*cells, with_interval(test[lr, form])])} |")
     return rows
 
 
-PARTS_OF_QUESTION = {"resnet50": "resnet50, Adam"}
+PARTS_OF_QUESTION = [
+    ("gpu/adam", "resnet50, Adam", True),
+    ("gpu/adam", "vgg16, Adam", True),
+    ("gpu/five", "resnet50, Adam, five epochs", True),
+    ("gpu/five", "vgg16, Adam, five epochs", True),
+    ("gpu/sgd", "resnet50, SGD", False),
+    ("gpu/sgd", "vgg16, SGD", False),
+    ("resnet50", "resnet50, Adam, on two cores", True),
+]
 
 
-@pytest.mark.parametrize("name", PARTS_OF_QUESTION)
-def test_the_tables_of_the_reports_question_are_those_of_its_runs(name: str) -> None:
-    for row in rows_of_question(name, PARTS_OF_QUESTION[name]):
-        assert row in RESULTS
+@pytest.mark.parametrize(("name", "title", "is_compared"), PARTS_OF_QUESTION)
+def test_the_tables_of_the_reports_question_are_those_of_its_runs(name: str, title: str, is_compared: bool) -> None:
+    rows = rows_of_question(name, title, is_compared)
+    assert "\n".join(rows) in RESULTS
+    assert RESULTS.count(f"| {title}, 0") == len(rows)
+
+
+def answer_to_the_question() -> str:
+    (answer,) = re.findall(r"^\*\*No\..*?\n\n", RESULTS, re.MULTILINE | re.DOTALL)
+    return " ".join(str(answer).split())
+
+
+GPU = MULTIRUN / "lr_question/gpu"
+BOTH = ("resnet50", "vgg16")
+
+
+def means_of_both(part: str, point: tuple[float, str]) -> list[float]:
+    """Return both models' mean validation accuracies at a point."""
+    return [fmean(points_of_question(f"gpu/{part}", "val", model)[point].values()) for model in BOTH]
+
+
+def percents(values: list[float]) -> str:
+    """Return two accuracies as the text has them, such as "63.25 and 74.44 %"."""
+    return f"{100 * values[0]:.2f} and {100 * values[1]:.2f} %"
 
 
 def test_the_answer_to_the_reports_question_is_what_its_runs_say() -> None:
-    (answer,) = re.findall(r"^\*\*No\..*?\n\n", RESULTS, re.MULTILINE | re.DOTALL)
-    before = read_summary(MULTIRUN / "lr_question/plateau_resnet50")["val_accuracy"]
-    assert f"has {100 * before:.2f} % of the validation images right" in answer
-    points = points_of_question("resnet50", "val")
-    means = {point: fmean(seeds.values()) for point, seeds in points.items()}
-    for lr in (0.001, 0.003):
-        assert (
-            f"{100 * means[lr, 'kept']:.2f} % ({['three', 'four', 'five'][len(points[lr, 'kept']) - 3]} seeds)"
-            in answer
-        )
-        assert means[lr, "kept"] < means[lr, "decayed"] < before
-        assert f"{lr} gives {100 * means[lr, 'decayed']:.2f} %" in answer
-    intervals = [interval([*points[lr, "kept"].values()]) for lr in (0.001, 0.003)]
-    ends = [found.high for found in intervals if found is not None and found.high is not None]
-    assert f"their intervals, kept, end at {100 * ends[0]:.2f} and {100 * ends[1]:.2f} %" in answer
-    assert max(ends) < before
-    comparison, corrected = against_the_reports_rate("resnet50")[0.003, "kept"]
+    answer = answer_to_the_question()
+    before = [read_summary(GPU / f"plateau_{model}")["val_accuracy"] for model in BOTH]
+    assert f"have {100 * before[0]:.2f} % (resnet50) and {100 * before[1]:.2f} % (vgg16) of the" in answer
+    kept = {lr: means_of_both("adam", (lr, "kept")) for lr in (0.001, 0.003)}
+    assert f"at 0.001 leaves {percents(kept[0.001])}, at 0.003 {percents(kept[0.003])}:" in answer
+    words, corrections = [], []
+    for model in BOTH:
+        comparison, corrected = against_the_reports_rate(points_of_question("gpu/adam", "val", model))[0.003, "kept"]
+        assert comparison.ends is not None
+        assert comparison.counts == (5, 5)
+        low, high = (-100 * end for end in reversed(comparison.ends))
+        interval_text = "95 % interval " * (model == BOTH[0])
+        words.append(f"{-100 * comparison.difference:.2f} points less ({interval_text}{low:.2f} to {high:.2f}, "
+                     f"p = {comparison.p_value:.2g})")  # fmt: skip
+        corrections.append(f"{corrected:.2g}")
+    assert f"{' and '.join(words)}, five pairs of runs each ({' and '.join(corrections)}, corrected for" in answer
+    five = {lr: means_of_both("five", (lr, "kept")) for lr in (0.001, 0.003)}
+    assert f"bring it back: {percents(five[0.001])} at 0.001, {percents(five[0.003])} at 0.003." in answer
+    assert all(mean < start for means in five.values() for mean, start in zip(means, before, strict=True))
+
+
+def test_what_the_answer_says_of_decayed_rates_holds() -> None:
+    answer = answer_to_the_question()
+    before = [read_summary(GPU / f"plateau_{model}")["val_accuracy"] for model in BOTH]
+    decayed = means_of_both("five", (0.001, "decayed"))
+    gains = [100 * (mean - start) for mean, start in zip(decayed, before, strict=True)]
+    assert f"gives {percents(decayed)}, which is {gains[0]:.2f} and {gains[1]:.2f} points above" in answer
+    vgg16 = points_of_question("gpu/five", "val", "vgg16")
+    comparison = compare(vgg16[0.003, "decayed"], vgg16[0.001, "decayed"])
+    assert comparison is not None
     assert comparison.ends is not None
-    low, high = (-100 * end for end in reversed(comparison.ends))
-    assert f"{-100 * comparison.difference:.2f} points less, 95 % interval {low:.2f} to {high:.2f}" in answer
-    both = f"p = {comparison.p_value:.2g}, paired ({corrected:.2g}, corrected for the table's eleven comparisons)"
-    assert both in answer
-    percent = [f"{100 * value:.2f} %" for value in (before, means[0.001, "kept"], means[0.003, "kept"])]
-    assert f"with {percent[0]} of the validation images right, brings" in README
-    assert f"to {percent[1]} at 0.001 and to {percent[2]} at 0.003; at 0.00001 it stays" in README
-    kept, decayed = means[0.00001, "kept"], means[0.00001, "decayed"]
-    assert f"at 0.00001 {100 * kept:.2f} % kept and {100 * decayed:.2f} % decayed" in answer
-    assert sorted(means, key=lambda point: means[point])[-3:] == [(1e-5, "kept"), (1e-4, "decayed"), (1e-5, "decayed")]
-    assert max(abs(kept - before), abs(decayed - before)) < 0.002
+    low, high = (100 * end for end in comparison.ends)
+    larger = means_of_both("five", (0.003, "decayed"))
+    assert (
+        f"0.003 gives {100 * larger[1]:.2f} %, {100 * comparison.difference:.2f} points more than 0.001 "
+        f"({low:.2f} to {high:.2f}, p = {comparison.p_value:.2g}, three pairs)".replace("(-", "(−")
+        in answer
+    )
+    assert f"for resnet50 it gives {100 * larger[0]:.2f} %" in answer
+    for model, start in zip(BOTH, before, strict=True):
+        means = {point: fmean(seeds.values()) for point, seeds in points_of_question("gpu/adam", "val", model).items()}
+        assert max(means.values()) - start < 0.0035
+        assert sorted(means, key=lambda point: means[point])[-2:] != [REPORTS_RATE]
+        assert max(abs(means[1e-5, form] - start) for form in ("kept", "decayed")) < 0.0035
 
 
-def test_the_questions_checkpoint_had_flattened() -> None:
-    folder = MULTIRUN / "lr_question/plateau_resnet50"
-    last = [row["val/accuracy"] for row in read_metrics(folder) if "val/accuracy" in row][-5:]
-    assert f"in its last five epochs {100 * min(last):.2f} to {100 * max(last):.2f} %" in RESULTS
-    assert f"It has {100 * read_summary(folder)['test_accuracy']:.2f} % of" in RESULTS
+def test_the_readme_says_what_the_runs_say() -> None:
+    before = [read_summary(GPU / f"plateau_{model}")["val_accuracy"] for model in BOTH]
+    readme = " ".join(README.split())
+    assert f"with {percents(before)} of the validation images right" in readme
+    for lr in (0.001, 0.003):
+        assert f"{percents(means_of_both('adam', (lr, 'kept')))} at {lr}" in readme
+    assert f"from 0.001 they have {percents(means_of_both('five', (0.001, 'decayed')))} after five epochs" in readme
+
+
+def test_the_answer_on_two_cores_is_what_its_runs_say() -> None:
+    before = read_summary(MULTIRUN / "lr_question/plateau_resnet50")["val_accuracy"]
+    validation = points_of_question("resnet50", "val")
+    report, larger = (validation[lr, "kept"] for lr in (0.001, 0.003))
+    assert (
+        f"with {100 * before:.2f} % of the validation images right. The answer was the same: 0.001 brings it to "
+        f"{100 * fmean(report.values()):.2f} % (five seeds), "
+        f"0.003 to {100 * fmean(larger.values()):.2f} % (three seeds)." in RESULTS
+    )
+    assert (len(report), len(larger)) == (5, 3)
+
+
+def test_the_questions_checkpoints_had_flattened() -> None:
+    text = " ".join(RESULTS.split())
+    for folder, words in (
+        (GPU / "plateau_resnet50", "in the last five epochs {} % for resnet50"),
+        (GPU / "plateau_vgg16", "{} % for vgg16"),
+        (MULTIRUN / "lr_question/plateau_resnet50", "In the checkpoint's last five epochs it had {} %"),
+    ):
+        last = [row["val/accuracy"] for row in read_metrics(folder) if "val/accuracy" in row][-5:]
+        assert words.format(f"{100 * min(last):.2f} to {100 * max(last):.2f}") in text
+        assert max(last) - min(last) < 0.0065
+    test = [read_summary(GPU / f"plateau_{model}")["test_accuracy"] for model in BOTH]
+    assert f"They have {percents(test)} of the test images" in text
+    alone = read_summary(MULTIRUN / "lr_question/plateau_resnet50")["test_accuracy"]
+    assert f"it has {100 * alone:.2f} % of the test images" in text
     with (MULTIRUN / "lr_question/resnet50/runs.csv").open() as file:
         seconds = [float(row["train_seconds"]) for row in csv.DictReader(file)]
-    assert f"with a thread each, {min(seconds):.0f} to {max(seconds):.0f} s an" in RESULTS
+    assert f"with a thread each, {min(seconds):.0f} to {max(seconds):.0f} s an" in text
+
+
+def test_as_many_runs_were_made_as_is_said() -> None:
+    num_runs = len(list(GPU.glob("*/*/summary.json")))
+    assert f"the {num_runs} runs five and a half minutes" in RESULTS
+
+
+GPU_PAGE = (ROOT / "docs/gpu.md").read_text()
+
+
+def test_the_steps_on_a_gpu_are_those_that_were_timed() -> None:
+    files = [MULTIRUN / "gpu_h200" / name for name in ("bench.jsonl", "bench_recorded.jsonl")]
+    results = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    shares = []
+    for result in results:
+        model, is_recorded = result["words"][0].partition("=")[2], "device.graph=true" in result["words"]
+        low, *_, high = sorted(result["ratios"])
+        ours = "recorded" if is_recorded else "as it is"
+        ratio = f"**{median(result['ratios']):.2f}** ({low:.2f}–{high:.2f})"
+        for name, what, last in (("plain", "plain loop", ""), ("run.py", ours, ratio)):
+            seconds = median(turn[name]["total"] for turn in result["rounds"]) / result["num_steps"]
+            cells = [f"{1000 * seconds:.1f}", f"{100 / seconds:,.0f}", f"{result['peak_bytes'][name] / 2**30:.2f} GiB"]
+            assert f"| {model} | {what} | {' | '.join(cells)} | {last} |" in GPU_PAGE
+        shares.append(fmean(turn["plain"]["loading"] / turn["plain"]["total"] for turn in result["rounds"]))
+    assert f"{100 * min(shares):.0f} to {100 * max(shares):.0f} % go into loading" in GPU_PAGE
+    assert len(results) == 5
+
+
+def test_the_two_seconds_on_a_gpu_are_what_was_timed() -> None:
+    (result,) = json.loads((MULTIRUN / "gpu_h200/speedrun94.json").read_text())["results"]
+    ours = {run["seed"]: (run["tta_accuracy"], run["seconds"]) for run in result["runs"]}
+    package = json.loads((MULTIRUN / "gpu_h200/airbench94.json").read_text())["runs"]
+    theirs = {run["run"]: (run["tta_val_acc"], run["total_time_seconds"]) for run in package}
+    for name, runs in (("`speedrun94` as published, recorded", ours), ("airbench94, its package", theirs)):
+        accuracy = with_interval({number: accuracy for number, (accuracy, _) in runs.items()})
+        seconds = [seconds for _, seconds in runs.values()]
+        times = f"{fmean(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f})"
+        assert f"| {name} | {len(runs)} | {accuracy} | {times} |" in GPU_PAGE
+    assert f"The recording took {result['first']['warmup_seconds']:.1f} s" in GPU_PAGE
