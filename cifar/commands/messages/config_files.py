@@ -135,7 +135,14 @@ def placed_keys() -> Iterator[None]:
     except UnknownKeyError as error:
         if (place := place_of(error.key)) is None:
             raise
-        raise UserError(f"{place}: {error}") from None
+        raise UserError(f"{place}: {error}{way_to_leave_out(error.key)}") from None
+
+
+def way_to_leave_out(key: str) -> str:
+    """Return how to go without a file's key that belongs to another choice of its group than the command line's."""
+    group = key.partition(".")[0]
+    choices = [word for word in HydraConfig.get().overrides.task if word.startswith(f"{group}=")]
+    return f" With {choices[-1]}, leave it out: '~{key}'." if choices else ""
 
 
 def place_of(key: str) -> str | None:

@@ -74,6 +74,15 @@ def test_an_experiment_file_that_cant_be_read_is_named_with_line_and_cure(conten
     assert len(result.errors.splitlines()) == 1
 
 
+def test_keys_of_the_files_own_choice_can_be_left_out_for_another_choice() -> None:
+    words = mine(b"# @package _global_\ndefaults:\n  - override /schedule: step\nschedule:\n  every_epochs: 3\n")
+    result = call(*words, "schedule=cosine")
+    assert result.code == 1
+    assert "mine.yaml, line 5: There is no key 'schedule.every_epochs'. " in result.errors
+    assert result.errors.endswith(" With schedule=cosine, leave it out: '~schedule.every_epochs'.\n")
+    assert call(*words, "schedule=cosine", "~schedule.every_epochs").code == 0
+
+
 def test_two_files_in_each_others_defaults_are_named() -> None:
     mine(b"# @package _global_\ndefaults:\n  - second\n", "first")
     result = call(*mine(b"# @package _global_\ndefaults:\n  - first\n", "second"))
