@@ -153,10 +153,10 @@ LOOPS: dict[str, Callable[[DictConfig], Contestant]] = {PLAIN: plain_loop, OURS:
 
 def warmed_up(name: str, cfg: DictConfig) -> tuple[Contestant, int]:
     """Return a contestant that has taken its first steps, and the bytes of the GPU that these needed at their peak."""
-    if torch.cuda.is_available():
+    if cfg.device.name != "cpu" and torch.cuda.is_available():
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()  # 0 without a GPU
+    before = torch.cuda.memory_allocated()  # 0 where no GPU is in use
     contestant = LOOPS[name](cfg)
     contestant.take_turn(WARM_UP_STEPS)
     return contestant, torch.cuda.max_memory_allocated() - before
@@ -182,7 +182,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 def matmul_rate(device: Device) -> float:
     """Return the floating-point operations per second of a large matrix product, the best of several.
 
-    Its numbers are those that the device's convolutions multiply.
+    Its numbers are those of the run; cuDNN's convolutions, unlike this, round float32 to tf32.
     """
     size = MATMUL_SIZE.get(device.torch_device.type, 2048)
     left, right = torch.randn(2, size, size, device=device.torch_device, dtype=DTYPES[device.precision])

@@ -139,27 +139,39 @@ def placed_keys() -> Iterator[None]:
 
 
 def way_to_leave_out(key: str) -> str:
-    """Return how to go without a file's key that belongs to another choice of its group than the command line's."""
+    """Return how to go without a key that a file sets for another choice of its group than the command line's."""
     group = key.partition(".")[0]
-    choices = [word for word in HydraConfig.get().overrides.task if word.startswith(f"{group}=")]
-    return f" With {choices[-1]}, leave it out: '~{key}'." if choices else ""
+    chosen = [word for word in HydraConfig.get().overrides.task if word.startswith(f"{group}=")]
+    if not chosen:
+        return ""
+    folders = [Path(source.path, group) for source in file_sources()]
+    owners = sorted({path.stem for folder in folders for path in folder.glob("*.yaml") if line_in(path, key)})
+    return f" It belongs to {group}={owners[0]}: with {chosen[-1]}, leave it out, '~{key}'." if owners else ""
 
 
 def place_of(key: str) -> str | None:
     """Return the file, among those that Hydra chose for the job that runs, and the line on which it sets the key."""
-    runtime = HydraConfig.get().runtime
-    chosen = [f"{group}/{choice}" for group, choice in runtime.choices.items() if choice and "/" not in group]
+    choices = HydraConfig.get().runtime.choices
+    chosen = [f"{group}/{choice}" for group, choice in choices.items() if choice and "/" not in group]
     for name in (*reversed(chosen), str(HydraConfig.get().job.config_name)):
-        for source in runtime.config_sources:
+        for source in file_sources():
             path = Path(source.path, f"{name}.yaml")
-            if source.schema != "file" or not path.is_file():
-                continue
-            text = path.read_text(encoding="utf-8")
-            is_global = "/" not in name or re.search(rf"(?m)^{PACKAGE_LINE}", text)
-            parts = key.split(".")
-            if (line := line_of(yaml.compose(text, yaml.SafeLoader), parts if is_global else parts[1:])) is not None:
+            if path.is_file() and (line := line_in(path, key, is_group="/" in name)) is not None:
                 return f"{shown(path)}, line {line}"
     return None
+
+
+def file_sources() -> list[Any]:
+    """Return the folders of configuration files that Hydra looks through."""
+    return [source for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
+
+
+def line_in(path: Path, key: str, is_group: bool = True) -> int | None:
+    """Return the line on which the file sets the key (with its group); None if it does not."""
+    text = path.read_text(encoding="utf-8")
+    is_global = not is_group or re.search(rf"(?m)^{PACKAGE_LINE}", text)
+    parts = key.split(".")
+    return line_of(yaml.compose(text, yaml.SafeLoader), parts if is_global else parts[1:])
 
 
 def yaml_message(error: yaml.YAMLError, path: Path | None) -> str:

@@ -205,9 +205,9 @@ def find_keys(runs: list[Run]) -> tuple[list[str], dict[str, Value]]:
 
 
 def follows(key: str, other: str, runs: list[Run]) -> bool:
-    """Return whether the value of `key` follows from that of `other`: a checkpoint of its own for each model, say."""
+    """Return whether every value of `other` has one of `key`, and not none: a checkpoint for each model, say."""
     pairs = {(run.values[other], run.values[key]) for run in runs}
-    return len(pairs) == len({value for value, _ in pairs})
+    return len(pairs) == len({value for value, _ in pairs}) and all(value is not None for _, value in pairs)
 
 
 class Words:

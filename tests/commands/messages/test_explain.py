@@ -79,8 +79,16 @@ def test_keys_of_the_files_own_choice_can_be_left_out_for_another_choice() -> No
     result = call(*words, "schedule=cosine")
     assert result.code == 1
     assert "mine.yaml, line 5: There is no key 'schedule.every_epochs'. " in result.errors
-    assert result.errors.endswith(" With schedule=cosine, leave it out: '~schedule.every_epochs'.\n")
+    way = " It belongs to schedule=step: with schedule=cosine, leave it out, '~schedule.every_epochs'.\n"
+    assert result.errors.endswith(way)
     assert call(*words, "schedule=cosine", "~schedule.every_epochs").code == 0
+
+
+def test_a_misspelt_key_is_not_to_be_left_out() -> None:
+    words = mine(b"# @package _global_\ndefaults:\n  - override /schedule: step\nschedule:\n  every_epoch: 3\n")
+    result = call(*words, "schedule=step")
+    assert "There is no key 'schedule.every_epoch'. Did you mean 'every_epochs'? " in result.errors
+    assert "leave it out" not in result.errors
 
 
 def test_two_files_in_each_others_defaults_are_named() -> None:

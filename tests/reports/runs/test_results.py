@@ -227,6 +227,7 @@ def test_a_choice_whose_target_was_given_is_shown_as_what_ran(tmp_path: Path) ->
         ({"resnet50": ["a.pt"], "vgg16": ["b.pt"]}, ["model"]),
         ({"resnet50": ["a.pt"], "vgg16": ["a.pt", "b.pt"]}, ["model", "init_from"]),
         ({"resnet50": ["a.pt", "b.pt"]}, ["init_from"]),
+        ({"resnet50": ["a.pt"], "vgg16": ["null"]}, ["model", "init_from"]),
     ],
 )
 def test_a_checkpoint_for_each_model_is_no_column_of_its_own(
@@ -234,7 +235,7 @@ def test_a_checkpoint_for_each_model_is_no_column_of_its_own(
 ) -> None:
     runs = [(model, start) for model, places in starts.items() for start in places]
     for number, (model, start) in enumerate(runs):
-        config = {"lr": 0.1, "seed": 0, "init_from": start}
+        config = {"lr": 0.1, "seed": 0, "init_from": None if start == "null" else start}
         write_run(tmp_path / str(number), 0.1, 0, number, config=config, config_hash=model + start, val_accuracy=0.5,
                   point=model + start, overrides=[f"model={model}", f"init_from={start}"],
                   choices={"model": model})  # fmt: skip
