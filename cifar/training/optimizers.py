@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from cifar.base.errors import UserError
 from cifar.base.limits import FLAG, Limit, list_of, number, refuse_impossible, refuse_unknown_keys, whole_number
+from cifar.training.devices.device import choose_precision
 
 NEWTON_SCHULZ = (
     3.4445,
@@ -20,6 +21,7 @@ NEWTON_SCHULZ = (
 FRACTION = number("a number from 0 to less than 1", lambda value: 0 <= value < 1)
 MAX = 1e38  # float32, in which the steps are taken, goes little further
 NOT_NEGATIVE = number(f"a number from 0 to {MAX:g}", lambda value: 0 <= value <= MAX)
+PRECISIONS = ("auto", "bf16_or_fp32", "bf16", "fp32")  # of Newton-Schulz
 # Of torch's optimizers and ours, and of a group of weights.
 LIMITS = {
     "lr": number(f"a positive number up to {MAX:g}", lambda value: 0 < value <= MAX),
@@ -29,6 +31,7 @@ LIMITS = {
     "eps": NOT_NEGATIVE,
     "weight_decay": NOT_NEGATIVE,
     "iterations": whole_number(1, 100),
+    "precision": Limit("one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
     "epochs": NOT_NEGATIVE,
     **dict.fromkeys(("nesterov", "normalise", "amsgrad", "maximize", "capturable", "differentiable"), FLAG),
     **dict.fromkeys(("fused", "foreach"), FLAG.or_null()),
@@ -37,14 +40,17 @@ LIMITS = {
 OTHERS = ("lr", "momentum", "weight_decay")  # what Muon's other weights may have of their own
 
 
-def orthogonalise(matrices: Tensor, iterations: int = 3, eps: float = 1e-7) -> Tensor:
+def orthogonalise(matrices: Tensor, iterations: int = 3, eps: float = 1e-7, precision: str = "auto") -> Tensor:
     """Return approximately U Vᵀ of each matrix U S Vᵀ in (B, M, N), by Newton–Schulz iterations.
 
     After five steps singular values above about 0.01 of the Frobenius norm lie between 0.7 and 1.2 (K. Jordan et al.
-    2024, "Muon: an optimizer for hidden layers in neural networks"). On a GPU it is computed in bfloat16.
+    2024, "Muon: an optimizer for hidden layers in neural networks"). `precision` is "auto" for bfloat16 on a GPU and
+    the matrices' own numbers elsewhere, "bf16_or_fp32" for bfloat16 also on a processor that multiplies it, or "bf16"
+    or "fp32".
     """
     a, b, c = NEWTON_SCHULZ
-    result: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices
+    is_short = choose_precision(matrices.device.type, precision) == "bf16"
+    result: Tensor = matrices.bfloat16() if is_short else matrices
     result = result / (result.norm(dim=(1, 2), keepdim=True) + eps)
     is_tall = result.shape[1] > result.shape[2]
     if is_tall:
@@ -64,6 +70,7 @@ class Muon(Optimizer):
     2024). With `normalise` its weights are scaled to norm sqrt(out) before each step, as in airbench, for which a norm
     must follow the convolution; without, the step is scaled by sqrt(out / in) where that is more than 1. Their weight
     decay is decoupled, as in torch.optim.Muon: a step begins with the multiplication by 1 - lr * weight_decay.
+    `precision` is that of the iterations (see `orthogonalise`); the weights and their momentum keep their own.
     `others` holds what differs for all weights that have not four dimensions: lr, momentum, and weight_decay, which is
     SGD's, a part of the gradient.
     """
@@ -76,11 +83,13 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         iterations: int = 3,
         normalise: bool = False,
+        precision: str = "auto",
         others: dict[str, float] | None = None,
     ) -> None:
         values = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "iterations": iterations}
         values["normalise"] = normalise
-        refuse_impossible("optimizer", values | {"others": others}, LIMITS)
+        refuse_impossible("optimizer", values | {"others": others, "precision": precision}, LIMITS)
+        self.precision = precision
         refuse_unknown_keys("optimizer.others", others or {}, OTHERS)
         refuse_impossible("optimizer.others", others or {}, LIMITS)
         weights = list(params)
@@ -135,7 +144,8 @@ class Muon(Optimizer):
             by_shape.setdefault(weight.shape, []).append(index)
         for shape, indices in by_shape.items():
             matrices = torch.stack([directions[index].flatten(1) for index in indices])
-            for index, update in zip(indices, orthogonalise(matrices, group["iterations"]), strict=True):
+            updates = orthogonalise(matrices, group["iterations"], precision=self.precision)
+            for index, update in zip(indices, updates, strict=True):
                 weight = weights[index]
                 scale = max(1.0, shape[0] / shape[1:].numel()) ** 0.5
                 if group["normalise"]:

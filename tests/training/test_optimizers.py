@@ -110,7 +110,7 @@ def test_a_tall_matrix_takes_larger_steps() -> None:
 @pytest.mark.parametrize("shape", [(8, 12), (12, 8)])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1, 3.0])
 def test_muon_is_torchs_muon(shape: tuple[int, int], weight_decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    def in_bfloat16(matrices: Tensor, iterations: int) -> Tensor:
+    def in_bfloat16(matrices: Tensor, iterations: int, precision: str) -> Tensor:
         coefficients, matrices = (3.4445, -4.7750, 2.0315), (1 - 0.95) * matrices  # theirs is a mean, ours a sum
         return torch.stack([_zeropower_via_newtonschulz(matrix, coefficients, iterations, 1e-7) for matrix in matrices])
 
@@ -151,10 +151,34 @@ def test_the_shipped_defaults_of_muon() -> None:
         "weight_decay": 0.0,
         "iterations": 5,
         "normalise": False,
+        "precision": "auto",
         "others": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
     }
     defaults = {name: entry.default for name, entry in inspect.signature(Muon).parameters.items()}
     assert (defaults["momentum"], defaults["weight_decay"], defaults["iterations"]) == (0.6, 0.0, 3)
+    assert defaults["precision"] == "auto"
+
+
+@pytest.mark.parametrize("has_products", [True, False])
+@pytest.mark.parametrize(
+    ("precision", "is_short"), [("auto", [False, False]), ("fp32", [False, False]), ("bf16", [True, True]),
+                                ("bf16_or_fp32", [False, True])]
+)  # fmt: skip
+def test_newton_schulz_is_computed_in_the_precision_that_was_asked_for(
+    precision: str, is_short: list[bool], has_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar.training.devices.device.multiplies_bf16", lambda: has_products)
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(16, 3, 3, 3))
+    weight.grad = torch.randn_like(weight)
+    start, matrices = weight.detach().clone(), (1.6 * weight.grad).view(1, 16, 27)
+    Muon([weight], lr=1.0, precision=precision).step()
+    found = (start - weight.detach()).view(1, 16, 27)
+    whole, short = (orthogonalise(matrices, precision=numbers) for numbers in ("fp32", "bf16"))
+    expected, other = (short, whole) if is_short[has_products] else (whole, short)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert 1e-4 < float((found - other).norm() / other.norm()) < 0.05
+    assert weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -184,6 +208,7 @@ def test_every_optimizers_values_are_checked(words: list[str], message: str, com
         {"lr": "large"},
         {"lr": 1.0, "momentum": 1.0},
         {"lr": 1.0, "iterations": 0},
+        {"lr": 1.0, "precision": "fp16"},
         {"lr": 1.0, "iterations": 2.5},
         {"lr": 1.0, "others": {"momentum": 5}},
         {"lr": 1.0, "others": {"lr": -0.1}},

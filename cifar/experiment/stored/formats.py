@@ -43,6 +43,7 @@ ADDED_PARAMETERS: dict[str, dict[str, tuple[int, Any]]] = {
     "torch.optim.Adam": {"fused": (1, None)},
     "torch.optim.AdamW": {"fused": (1, None)},
     "torch.optim.SGD": {"fused": (1, None)},
+    "cifar.training.optimizers.Muon": {"precision": (4, "auto")},
 }
 
 # Targets that were named otherwise, earlier name → today's. A hash is taken of the earlier ones.
