@@ -91,6 +91,8 @@ RECIPES = {  # of docs/results.md: the folder of the runs, their number, and the
     "speedrun90": ("speedrun90", 5, 180),
     "speedrun94": ("speedrun94", 5, 600),
     "resnet18_10min": ("resnet18_10min/final", 3, 600),
+    "beat_report_resnet50": ("beat_report/resnet50", 3, 1800),
+    "beat_report_vgg16": ("beat_report/vgg16", 3, 3600),
 }
 VIEWS = {"mirror": "mirror", "mirror_translate": "six views"}
 
@@ -110,10 +112,39 @@ def test_a_recipes_row_is_what_its_runs_were(name: str, compose: Compose) -> Non
         seconds = [run[f"{part}_seconds"] for run in runs]
         assert cell == f"{min(seconds):.0f}–{max(seconds):.0f} s"
     assert max(run["train_seconds"] for run in runs) <= limit
-    if name.startswith("speedrun"):
+    if name != "resnet18_10min":
         told = row_of(f"`{name}`")
         best = next(cell for cell in told if cell.startswith("**"))
         assert f"| `cifar run experiment={name}` | {count} | {best} | {cells[5]} |" in README
+
+
+@pytest.mark.parametrize(
+    ("model", "report", "num_weights"), [("resnet50", 0.8278, 14_750_730), ("vgg16", 0.8605, 14_983_498)]
+)
+def test_the_reports_accuracies_are_beaten_by_every_seed(model: str, report: float, num_weights: int) -> None:
+    runs = [read_summary(MULTIRUN / f"beat_report/{model}/{seed}") for seed in range(3)]
+    assert min(run["test_accuracy"] for run in runs) > report
+    assert {run["num_parameters"] for run in runs} == {num_weights}
+    above = 100 * (fmean(run["test_accuracy"] for run in runs) - report)
+    assert f"{above:.2f} points above the report's {100 * report:.2f} %" in RESULTS
+
+
+@pytest.mark.parametrize(
+    ("search", "title"), [("resnet50_search_sgd", "SGD"), ("resnet50_search", "Muon"), ("vgg16_search", "best")]
+)
+def test_the_searches_for_the_reports_accuracies_are_told_as_they_were(search: str, title: str) -> None:
+    with (MULTIRUN / "beat_report" / search / "runs.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["status"] == "completed"]
+    accuracies = [100 * float(row["val_accuracy"]) for row in rows]
+    link = f"[{title}](../multirun/beat_report/{search}/report.md)"
+    (line,) = [line for line in RESULTS.splitlines() if link in line]
+    if title == "best":
+        assert f"had {max(accuracies):.2f} % of the validation" in line
+        assert len(rows) == 3
+    else:
+        seconds = [float(row["train_seconds"]) for row in rows]
+        cells = f"{max(accuracies):.2f} %, {min(accuracies):.2f} % | {min(seconds):.0f}–{max(seconds):.0f}"
+        assert f"| {cells} |" in line
 
 
 FP32 = {"speedrun86": (5, "mirror"), "speedrun90": (5, "six views"), "speedrun94": (3, "six views")}
