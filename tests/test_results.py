@@ -129,6 +129,17 @@ def test_the_reports_accuracies_are_beaten_by_every_seed(model: str, report: flo
     assert f"{above:.2f} points above the report's {100 * report:.2f} %" in RESULTS
 
 
+def test_the_recipe_of_six_epochs_is_told_as_it_was() -> None:
+    run, text = read_summary(MULTIRUN / "beat_report/resnet50_six_epochs"), " ".join(RESULTS.split())
+    told = f"took {run['train_seconds']:.0f} s and ended at {100 * run['test_accuracy']:.2f} % of the test images"
+    assert f"{told} ({100 * run['test_tta_accuracy']:.2f} % with six views" in text
+    first, earlier = (
+        next(row["time_seconds"] for row in read_metrics(MULTIRUN / "beat_report" / folder) if row["step"] == 100)
+        for folder in ("resnet50/0", "resnet50_six_epochs")
+    )
+    assert f"the first epoch takes {first:.0f} s instead of {earlier:.0f}" in text
+
+
 @pytest.mark.parametrize(
     ("search", "title"), [("resnet50_search_sgd", "SGD"), ("resnet50_search", "Muon"), ("vgg16_search", "best")]
 )

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -232,6 +233,7 @@ def processor_name() -> str:
     return cpu_info("model name") or platform.processor() or platform.machine()
 
 
+@cache  # a file that says the same at every step
 def cpu_info(key: str) -> str:
     """Return what Linux tells of the first processor, "" if there is nothing."""
     try:
